@@ -1,0 +1,1 @@
+"""How messages get onto RabbitMQ and back: topology, and a link that heals by itself."""

@@ -1,0 +1,1 @@
+"""Protobuf schema of the client protocol and the code generated from it (`make protobuf`)."""
