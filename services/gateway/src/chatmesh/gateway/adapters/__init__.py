@@ -1,0 +1,1 @@
+"""Everything of the gateway that touches a network or a disk."""

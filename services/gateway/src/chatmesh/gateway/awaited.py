@@ -1,0 +1,82 @@
+"""What a session waits for: the command to answer, and what it needs to answer it."""
+
+import msgspec
+
+from chatmesh.gateway.effects import Want
+from chatmesh.wire import client
+
+
+class Authenticating(msgspec.Struct, frozen=True, gc=False):
+    command: int
+    request: client.ConnectRequest
+
+
+class Connecting(msgspec.Struct, frozen=True, gc=False):
+    command: int
+    wants: tuple[Want, ...]
+
+
+class CheckingSubscription(msgspec.Struct, frozen=True, gc=False):
+    command: int
+    request: client.SubscribeRequest
+
+
+class Subscribing(msgspec.Struct, frozen=True, gc=False):
+    command: int
+    request: client.SubscribeRequest
+    want: Want
+
+
+class SubscribingForServer(msgspec.Struct, frozen=True, gc=False):
+    want: Want
+    data: bytes
+
+
+class Publishing(msgspec.Struct, frozen=True, gc=False):
+    command: int
+
+
+class SendingMessage(msgspec.Struct, frozen=True, gc=False):
+    command: int
+    message: str
+
+
+class ReadingHistory(msgspec.Struct, frozen=True, gc=False):
+    command: int
+
+
+class AskingPresence(msgspec.Struct, frozen=True, gc=False):
+    command: int
+    counts: bool = False
+    """Only how many is wanted, whatever form the answer has."""
+    rpc: bool = False
+    """Asked by a call of ours, which tells more than the protocol's own commands."""
+
+
+class AskingService(msgspec.Struct, frozen=True, gc=False):
+    command: int
+
+
+class Refreshing(msgspec.Struct, frozen=True, gc=False):
+    command: int
+
+
+class RefreshingSubscription(msgspec.Struct, frozen=True, gc=False):
+    command: int
+    channel: str
+
+
+Awaited = (
+    Authenticating
+    | Connecting
+    | CheckingSubscription
+    | Subscribing
+    | SubscribingForServer
+    | Publishing
+    | SendingMessage
+    | ReadingHistory
+    | AskingPresence
+    | AskingService
+    | Refreshing
+    | RefreshingSubscription
+)

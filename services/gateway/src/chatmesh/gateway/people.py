@@ -1,0 +1,62 @@
+"""Who is connected here, by user and by session: found without asking everybody."""
+
+from typing import Final
+
+from chatmesh.gateway.connection import Connection
+from chatmesh.gateway.session import State
+from chatmesh.wire.control import Target
+
+_SETTLED: Final = frozenset({State.READY, State.CLOSED})
+
+
+class People:
+    """Connections by user, once their connect has said who that is."""
+
+    def __init__(self) -> None:
+        self._strangers: dict[Connection, None] = {}
+        """Not known by name yet; looked at again when somebody is looked for."""
+        self._users: dict[str, dict[Connection, None]] = {}
+        self._streams: dict[str, Connection] = {}
+        """Those over HTTP fallbacks, by their secret session."""
+
+    def __len__(self) -> int:
+        """Users, with all that are nobody as one."""
+        self._introduce()
+        return len(self._users)
+
+    def enter(self, connection: Connection) -> None:
+        self._strangers[connection] = None
+        if connection.session.session_id:
+            self._streams[connection.session.session_id] = connection
+
+    def leave(self, connection: Connection) -> None:
+        self._strangers.pop(connection, None)
+        self._streams.pop(connection.session.session_id, None)
+        user = connection.session.user
+        theirs = self._users.get(user)
+        if theirs is not None:
+            theirs.pop(connection, None)
+            if not theirs:
+                del self._users[user]
+
+    def stream(self, session_id: str) -> Connection | None:
+        """The connection whose commands come beside its stream."""
+        return self._streams.get(session_id)
+
+    def find(self, target: Target) -> list[Connection]:
+        """The connections that are meant; a copy, because acting on one may end it."""
+        self._introduce()
+        return [
+            connection
+            for connection in self._users.get(target.user, ())
+            if target.client in {"", connection.session.client_id}
+            and target.session in {"", connection.session.session_id}
+        ]
+
+    def _introduce(self) -> None:
+        known = [one for one in self._strangers if one.session.state in _SETTLED]
+        for connection in known:
+            del self._strangers[connection]
+            if connection.session.state is State.READY:
+                user = connection.session.user
+                self._users.setdefault(user, {})[connection] = None
