@@ -1,0 +1,1 @@
+"""The history service: it decides order, keeps the log, and tells everyone."""

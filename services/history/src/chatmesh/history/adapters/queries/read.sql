@@ -1,0 +1,56 @@
+-- Pages of many channels, each up to its limit and its bytes, with where the log stands;
+-- one snapshot. The first entry of a page always fits. octet_length does not fetch
+-- a payload that is stored out of line, so only what is returned is read.
+SELECT
+    r.n,
+    coalesce(c.epoch, lineage.epoch) AS epoch,
+    coalesce(c.top, 0) AS top,
+    coalesce(c.floor, 0) AS floor,
+    e."offset",
+    e.id,
+    e.data,
+    e.info,
+    e.tags::text AS tags,
+    (extract(EPOCH FROM e.at) * 1000)::bigint AS at_ms
+FROM
+    unnest($1::text [], $2::bigint [], $3::integer [], $4::boolean [], $5::bigint [])
+    WITH ORDINALITY AS r (channel, since, max_entries, reverse, max_bytes, n)
+CROSS JOIN lineage
+LEFT JOIN channels AS c ON r.channel = c.channel
+LEFT JOIN LATERAL (
+    SELECT *
+    FROM (
+        SELECT
+            f.*,
+            sum(octet_length(f.data)) OVER (ORDER BY f."offset")
+            - octet_length(f.data) AS before
+        FROM (
+            SELECT * FROM log
+            WHERE
+                NOT r.reverse
+                AND log.channel = r.channel
+                AND log."offset" > greatest(r.since, c.floor)
+            ORDER BY log."offset"
+            LIMIT r.max_entries
+        ) AS f
+        UNION ALL
+        SELECT
+            b.*,
+            sum(octet_length(b.data)) OVER (ORDER BY b."offset" DESC)
+            - octet_length(b.data) AS before
+        FROM (
+            SELECT * FROM log
+            WHERE
+                r.reverse
+                AND log.channel = r.channel
+                AND log."offset" > c.floor
+                AND log."offset" < r.since
+            ORDER BY log."offset" DESC
+            LIMIT r.max_entries
+        ) AS b
+    ) AS page
+    WHERE
+        page.before = 0
+        OR page.before + octet_length(page.data) <= r.max_bytes
+) AS e ON true
+ORDER BY r.n, CASE WHEN r.reverse THEN -e."offset" ELSE e."offset" END
