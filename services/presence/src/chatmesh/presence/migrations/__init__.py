@@ -1,0 +1,1 @@
+"""The presence tables, one file per step."""
