@@ -1,0 +1,5 @@
+-- Give a run up for somebody else to go on with, at once.
+UPDATE agent_runs
+SET owner = NULL, lease_until = NULL, seq = $3
+WHERE id = $1 AND epoch = $2 AND status IN ('running', 'ending')
+RETURNING id

@@ -1,0 +1,1 @@
+"""The tables of runs, one file per step."""

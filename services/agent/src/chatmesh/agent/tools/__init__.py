@@ -1,0 +1,1 @@
+"""Tools over the bus: what is offered, what was called, who allowed it, what came back."""

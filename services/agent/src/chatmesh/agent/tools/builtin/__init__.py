@@ -1,0 +1,1 @@
+"""Tools that are there from the first minute, served by a worker of their own."""

@@ -1,0 +1,122 @@
+"""A model behind real HTTP: what of its stream reaches a run, and when."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from chatmesh.agent.adapters.hosted_model import Hosted, build
+from chatmesh.agent.agents import HostedModel
+from chatmesh.agent.conversation import ModelAsk, PersonSaid, Responded
+from chatmesh.agent.ports import Answered, ModelFailed, TextDelta
+from chatmesh.runtime.clock import SystemClock
+from support.eventually import eventually
+from support.fake_openai import FakeOpenAI, Reply, ToolUse, too_many
+
+ASK = ModelAsk("Be short.", [PersonSaid("ada", "Hello?")], [], 1000)
+STORY = "".join(f"🫖{number} and " for number in range(80))
+WINDOW_S = 0.1
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeOpenAI]:
+    async with FakeOpenAI() as made:
+        yield made
+
+
+@pytest.fixture
+async def model(server: FakeOpenAI) -> Hosted:
+    choice = HostedModel(kind="openai", name="fake-1", base_url=server.url)
+    # Importing the library blocks, as it does in a service before it serves.
+    return await asyncio.to_thread(
+        build, choice, "", window_s=lambda: WINDOW_S, clock=SystemClock()
+    )
+
+
+async def answer(model: Hosted, heard: list[str]) -> Responded:
+    """Ask once; what comes is written down piece by piece."""
+    async with model.answer(ASK, step=1) as events:
+        async for event in events:
+            match event:
+                case TextDelta(text=text):
+                    heard.append(text)
+                case Answered(response=response):
+                    return response
+    raise AssertionError("an answer ends, or fails")
+
+
+async def test_pieces_come_in_windows(server: FakeOpenAI, model: Hosted) -> None:
+    """A model that sends two hundred pieces is heard in a few, and nothing is missing."""
+    reply = Reply.of(STORY, piece_chars=3, pause_s=0.004)
+    server.says(reply)
+    heard: list[str] = []
+    response = await answer(model, heard)
+    assert (response.text, "".join(heard)) == (STORY, STORY)
+    assert response.usage.output_tokens == len(reply.pieces)
+    assert heard[0] == reply.pieces[0], "the first piece waits for no other"
+    sent_s = server.asked[0].sent_s
+    # One a window, and what passes at the beginning and at the end.
+    assert len(heard) <= (sent_s[-1] - sent_s[0]) / WINDOW_S + 3
+
+
+async def test_calls_of_tools_behind_text(server: FakeOpenAI, model: Hosted) -> None:
+    """Their arguments come in pieces as well, which are no text."""
+    tools = [ToolUse("add", {"a": 1, "b": "🫖" * 30}), ToolUse("look", {}, id="call_2")]
+    server.says(Reply.of("Let me see.", tools=tools))
+    heard: list[str] = []
+    response = await answer(model, heard)
+    assert "".join(heard) == response.text == "Let me see."
+    assert [(one.id, one.name) for one in response.calls] == [
+        ("call_1", "add"),
+        ("call_2", "look"),
+    ]
+    assert json.loads(response.calls[0].arguments) == tools[0].arguments
+
+
+async def test_a_break_is_told_behind_the_text(
+    server: FakeOpenAI, model: Hosted
+) -> None:
+    """What was sent before the connection was cut is heard to the last piece."""
+    server.says(Reply.of(STORY, piece_chars=5, pause_s=0.002, break_after=60))
+    heard: list[str] = []
+    with pytest.raises(ModelFailed) as failed:
+        await answer(model, heard)
+    assert (failed.value.passing, failed.value.begun) == (True, True)
+    assert server.asked[0].cut
+    assert STORY.startswith("".join(heard))
+    # A reset may overtake what is on its way, but not what had been heard of.
+    assert heard
+
+
+async def test_a_refusal_is_no_stream(server: FakeOpenAI, model: Hosted) -> None:
+    """It says when to come again, as it did before anything was joined."""
+    server.says(too_many(2.5))
+    with pytest.raises(ModelFailed) as failed:
+        await answer(model, [])
+    assert (failed.value.passing, failed.value.after_s) == (True, 2.5)
+
+
+async def test_silence_holds_nothing_back(server: FakeOpenAI, model: Hosted) -> None:
+    """A model that stalls has been heard to its last piece, and nothing is made up."""
+    reply = Reply.of(STORY, piece_chars=5, pause_s=0.002, stall_after=50)
+    server.says(reply)
+    heard: list[str] = []
+    asking = asyncio.create_task(answer(model, heard))
+    expected = "".join(itertools.islice(reply.pieces, 50))
+    await eventually(lambda: "".join(heard) == expected)
+    assert not asking.done()
+    assert server.asked[0].hung_up_s is None
+    asking.cancel()
+    await asyncio.wait({asking})
+    await eventually(lambda: server.asked[0].hung_up_s is not None)
+
+
+async def test_who_listens_no_more_hangs_up(server: FakeOpenAI, model: Hosted) -> None:
+    """In the middle of a window as well: tokens that nobody reads cost money."""
+    server.says(Reply.of(STORY * 10, piece_chars=3, pause_s=0.01))
+    async with model.answer(ASK, step=1) as events:
+        first = await anext(events)
+        assert isinstance(first, TextDelta)
+    await eventually(lambda: server.asked[0].hung_up_s is not None)

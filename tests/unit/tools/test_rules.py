@@ -1,0 +1,131 @@
+"""Rules of calls: who may answer, what arguments are, what an outcome is."""
+
+from dataclasses import replace
+
+import pytest
+
+from chatmesh.agent.tools.approvals import ineligible
+from chatmesh.agent.tools.arguments import canonical, digest, refusal, violation
+from chatmesh.agent.tools.outcomes import abandoned, settlement, silence, wants_retry
+from chatmesh.agent.tools.ports import Entry
+from chatmesh.wire.tools import Result, ResultState
+
+SENT = Entry(
+    key="r:c",
+    run="r",
+    room="room:lab",
+    agent="agent:helper",
+    requester="ada",
+    tool="t",
+    pool="p",
+    read_only=True,
+    timeout_ms=1000,
+    asked_digest="",
+    arguments="{}",
+    digest="",
+    result_schema="",
+    state="sent",
+    epoch=1,
+    attempt=1,
+    not_before_ms=0,
+    deadline_ms=1000,
+    cancel=False,
+    content="",
+    reference="",
+    size_bytes=0,
+    worker="",
+    approval=None,
+)
+WRITES = replace(SENT, read_only=False)
+
+
+@pytest.mark.parametrize(
+    ("roles", "user", "role", "may"),
+    [
+        (["requester"], "ada", "guest", True),
+        (["requester"], "bob", "owner", False),
+        (["moderator"], "bob", "moderator", True),
+        (["moderator"], "bob", "owner", True),
+        (["moderator"], "ada", "member", False),
+        (["member"], "bob", "guest", False),
+        (["owner", "requester"], "agent:ada", "owner", False),
+        (["owner"], "", "owner", False),
+        ([], "ada", "owner", False),
+        (["owner"], "bob", "emperor", False),
+    ],
+)
+def test_who_may_answer(roles: list[str], user: str, role: str, *, may: bool) -> None:
+    """Roles include those below; the requester only where named; agents never."""
+    assert (ineligible(roles, "ada", user, role) == "") is may
+
+
+def test_arguments_have_one_spelling() -> None:
+    """The order of keys does not matter, the values do."""
+    one, other = canonical({"b": 1, "a": [2]}), canonical({"a": [2], "b": 1})
+    assert one == other == '{"a":[2],"b":1}'
+    assert digest(one) != digest(canonical({"a": [2], "b": 2}))
+
+
+def test_a_schema_is_never_fetched() -> None:
+    """One that refers elsewhere, or is none, is a sentence about the tool."""
+    for schema in (
+        {"$ref": "http://127.0.0.1:9/x.json"},
+        {"type": "nonsense"},
+        {"$ref": "#/$defs/none"},
+    ):
+        told = violation(canonical(schema), {})
+        assert told
+        assert "schema is broken" in told
+    assert refusal({"type": "object"}, {"a": float("nan")})
+    assert refusal({"type": "object"}, {"a": 1}) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "reads", "writes"),
+    [
+        ("done", "done", "done"),
+        ("failed", "failed", "failed"),
+        ("timeout", "timeout", "unknown"),
+        ("cancelled", "cancelled", "unknown"),
+        ("unknown", "failed", "unknown"),
+    ],
+)
+def test_what_a_worker_says_is_weighed(
+    state: ResultState, reads: str, writes: str
+) -> None:
+    """A side effect that was broken off may have happened; a reading has not."""
+    result = Result(key="r:c", state=state, result=1, error="so")
+    assert settlement(SENT, result).state == reads
+    assert settlement(WRITES, result).state == writes
+
+
+def test_silence_is_weighed_too() -> None:
+    """Without a word at the deadline, or after a cancel."""
+    assert silence(SENT).state == "timeout"
+    assert silence(WRITES).state == "unknown"
+    assert silence(replace(WRITES, state="pending")).state == "timeout"
+    assert abandoned(SENT).state == "cancelled"
+    assert abandoned(WRITES).state == "unknown"
+
+
+def test_a_result_is_held_to_its_promise() -> None:
+    """What violates the tool's own schema is not passed on as if it did not."""
+    entry = replace(SENT, result_schema='{"type":"integer"}')
+    assert (
+        settlement(entry, Result(key="k", state="done", result="x")).state == "failed"
+    )
+    assert settlement(entry, Result(key="k", state="done", result=3)).content == "3"
+
+
+def test_what_is_tried_again() -> None:
+    """Only failures that say so, in time, a few times, and while somebody wants it."""
+    again = Result(key="r:c", state="failed", retry=True)
+    assert wants_retry(WRITES, again, 0)
+    assert not wants_retry(WRITES, replace_state(again, "timeout"), 0)
+    assert not wants_retry(WRITES, again, 1000)
+    assert not wants_retry(replace(WRITES, attempt=3), again, 0)
+    assert not wants_retry(replace(WRITES, cancel=True), again, 0)
+
+
+def replace_state(result: Result, state: ResultState) -> Result:
+    return Result(key=result.key, state=state, retry=result.retry)
