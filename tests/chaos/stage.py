@@ -1,0 +1,380 @@
+"""A whole private mesh with its own broker and database, built to be broken.
+
+Every service reaches the broker and the database through wires of its own.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import re
+import urllib.parse
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import aio_pika
+import asyncpg
+import httpx
+
+from chaos.chronicle import Log, LogEntry
+from chaos.wires import FarWire, FarWires
+from chatmesh.local import http_probe, mesh, ports
+from chatmesh.local.mesh import Grace, Mesh, Plan
+from chatmesh.local.postgres import Postgres
+from chatmesh.local.process import Command, Process
+from chatmesh.local.rabbit import Rabbit
+from chatmesh.local.service import Service
+from chatmesh.wire import limits
+from chatmesh.wire.topics import Topics
+from support.agents_side import agents_file, settings_for, tool_worker
+from support.fake_openai import FakeOpenAI
+from support.stories import tell
+
+SECRET: Final = "chaos-secret-of-at-least-thirty-two-bytes"
+PREFIX: Final = "chatmesh"
+LOOK_EVERY_S: Final = 0.02
+READY_WITHIN_S: Final = 60.0
+"""A machine that does much else takes its time to start a process."""
+_QUERY_WITHIN_S: Final = 20.0
+
+SETTINGS: Final[Mapping[str, str]] = {
+    "CHATMESH_GATEWAY_TOKENS_HMAC_SECRETS": SECRET,
+    # Members of a room may post from a connection that is not subscribed to it: that
+    # is how a message is sent again through another gateway.
+    "CHATMESH_NAMESPACES": json.dumps({"room": {"publish": "users"}}),
+    # Frozen clients are found out within seconds, so that a scenario can wait for it.
+    "CHATMESH_GATEWAY_PING_INTERVAL_S": "3",
+    "CHATMESH_GATEWAY_PONG_WITHIN_S": "2",
+    "CHATMESH_GATEWAY_DRAIN_WINDOW_S": "4",
+    "CHATMESH_HISTORY_DRAIN_S": "4",
+    "CHATMESH_LOG_FORMAT": "text",
+}
+"""What the suite's mesh has different from a production one; the rest are defaults."""
+
+
+AGENT_SETTINGS: Final[Mapping[str, str]] = {
+    # Where several owners die in one scenario, the next one waits a third as long.
+    "CHATMESH_AGENT_RUN_LEASE_S": "3",
+    "CHATMESH_AGENT_RUN_RENEW_S": "1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How large a stage is."""
+
+    gateways: int = 3
+    histories: int = 2
+    nodes: int = 1
+    agents: int = 0
+    """Replicas of the agent service; with them comes a model that tells stories."""
+    settings: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(slots=True)
+class Wires:
+    """What lies between one service and what it depends on."""
+
+    broker: FarWire
+    database: FarWire | None = None
+
+
+class WiredMesh(Mesh):
+    """A mesh whose services do not share their way to broker and database."""
+
+    def __init__(self, plan: Plan, wires: Mapping[str, Wires]) -> None:
+        self._wires = wires
+        super().__init__(plan)
+
+    def _command(
+        self,
+        name: str,
+        module: str,
+        own: Mapping[str, str],
+        grace_s: float,
+        words: Sequence[str] = (),
+    ) -> Command:
+        wires = self._wires[name]
+        own = {
+            **own,
+            "CHATMESH_AMQP_URL": _through(self.plan.amqp_url, wires.broker.port),
+        }
+        if wires.database is not None:
+            own["CHATMESH_DATABASE_URL"] = _through(
+                self.plan.database_url, wires.database.port
+            )
+        return super()._command(name, module, own, grace_s, words)
+
+
+class Stage:
+    """Everything that runs, and the means to break it. Made by `open_stage`."""
+
+    def __init__(
+        self,
+        rabbit: Rabbit,
+        postgres: Postgres,
+        mesh: WiredMesh,
+        wires: dict[str, Wires],
+        model: FakeOpenAI | None = None,
+    ) -> None:
+        self.model = model
+        """Where the stage has agents: what they ask."""
+        self.rabbit = rabbit
+        self.postgres = postgres
+        self.mesh = mesh
+        self.wires = wires
+        self.topics = Topics(PREFIX)
+
+    @property
+    def urls(self) -> list[str]:
+        """WebSocket addresses of the gateways, in order."""
+        return [gateway.ws_url for gateway in self.mesh.gateways]
+
+    def service(self, name: str) -> Service:
+        return next(one for one in self.mesh.services if one.name == name)
+
+    # -- Processes --------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def tools(self, name: str) -> AsyncGenerator[tuple[Path, Process]]:
+        """A worker with tools, and the folder where it notes its calls.
+
+        Workers with one name note in one folder.
+        """
+        folder = self.mesh.plan.folder.parent / name
+        async with tool_worker(self.mesh, folder) as worker:
+            yield folder, worker
+
+    async def revive(
+        self,
+        service: Service,
+        environ: Mapping[str, str] | None = None,
+        *,
+        ready: bool = True,
+    ) -> None:
+        """Start a dead service as its supervisor would, perhaps with a fault built in."""
+        plain = service.command
+        if environ:
+            service.command = dataclasses.replace(
+                plain, environ={**plain.environ, **environ}
+            )
+        try:
+            service.launch()
+        finally:
+            service.command = plain
+        if ready:
+            await service.until_ready(READY_WITHIN_S)
+
+    async def revive_all(self) -> None:
+        """Start whatever is dead, and return when everything is ready."""
+        dead = [one for one in self.mesh.services if not one.running]
+        for service in dead:
+            service.launch()
+        for service in self.mesh.services:
+            await service.until_ready(READY_WITHIN_S)
+
+    async def readiness(self, service: Service) -> tuple[bool, str]:
+        """What /readyz says: whether it is ready, and its words."""
+        answer = await http_probe.get(ports.LOOPBACK, service.http_port, "/readyz")
+        return (answer is not None and answer[0] == 200, answer[1] if answer else "")
+
+    async def metric(self, service: Service, name: str, label: str = "") -> float:
+        """A sample of /metrics, summed over its labels; 0 when there is none.
+
+        Raises httpx.HTTPError when nobody answers.
+        """
+        async with httpx.AsyncClient(timeout=_QUERY_WITHIN_S) as http:
+            answer = await http.get(f"{service.http_url}/metrics")
+        pattern = rf"^{re.escape(name)}(\{{[^}}]*\}})? (\S+)"
+        found = re.findall(pattern, answer.text, re.MULTILINE)
+        return sum(float(value) for labels, value in found if label in labels)
+
+    # -- Broker -----------------------------------------------------------------------
+
+    async def consumers(self) -> dict[str, int]:
+        """How many consumers each work queue has, by the broker's own count."""
+        queues = [self.topics.command_queue(n) for n in range(limits.PARTITIONS)]
+        queues.append(self.topics.history_rpc_queue)
+        counts: dict[str, int] = {}
+        async with await aio_pika.connect(self._live_url()) as connection:
+            channel = await connection.channel()
+            for name in queues:
+                queue = await channel.declare_queue(name, passive=True)
+                counts[name] = queue.declaration_result.consumer_count or 0
+        return counts
+
+    async def dead_letters(self) -> int:
+        """How many messages wait among the dead letters."""
+        async with await aio_pika.connect(self._live_url()) as connection:
+            channel = await connection.channel()
+            queue = await channel.declare_queue(self.topics.dead_letters, passive=True)
+            return queue.declaration_result.message_count or 0
+
+    async def is_dead(self, *texts: bytes) -> bool:
+        """Whether there is a dead letter with all this in it; all of them stay there."""
+        async with await aio_pika.connect(self._live_url()) as connection:
+            channel = await connection.channel()
+            queue = await channel.declare_queue(self.topics.dead_letters, passive=True)
+            while (letter := await queue.get(fail=False)) is not None:
+                if all(text in letter.body for text in texts):
+                    return True
+        # Nothing was acknowledged: with the channel everything goes back.
+        return False
+
+    async def publish(self, letters: Sequence[tuple[str, str, bytes]]) -> None:
+        """Put raw messages on the broker, as a broken process might.
+
+        Each goes to an exchange, with a routing key.
+        """
+        async with await aio_pika.connect(self._live_url()) as connection:
+            channel = await connection.channel()
+            for exchange, routing_key, body in letters:
+                found = await channel.get_exchange(exchange, ensure=False)
+                message = aio_pika.Message(
+                    body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT
+                )
+                await found.publish(message, routing_key)
+
+    def _live_url(self) -> str:
+        return next(node.url for node in self.rabbit.nodes if node.running)
+
+    # -- Database ---------------------------------------------------------------------
+
+    async def logs(self, channels: Sequence[str]) -> dict[str, Log]:
+        """The logs as the database has them: no code of ours in between."""
+        connection = await asyncpg.connect(self.postgres.url, timeout=_QUERY_WITHIN_S)
+        try:
+            heads = await connection.fetch(
+                "select channel, epoch, top, floor from channels "
+                "where channel = any($1)",
+                list(channels),
+            )
+            rows = await connection.fetch(
+                'select channel, "offset", id, author, data from log '
+                'where channel = any($1) and data is not null order by channel, "offset"',
+                list(channels),
+            )
+        finally:
+            await connection.close()
+        entries: dict[str, list[LogEntry]] = {name: [] for name in channels}
+        for row in rows:
+            text = json.loads(row["data"]).get("text", "")
+            entry = LogEntry(row["offset"], row["id"], row["author"], text)
+            entries[row["channel"]].append(entry)
+        return {
+            row["channel"]: Log(
+                row["channel"],
+                row["epoch"],
+                entries[row["channel"]],
+                floor=row["floor"],
+                top=row["top"],
+            )
+            for row in heads
+        }
+
+    async def api_log(self, channel: str) -> list[int]:
+        """Offsets of a channel, paged through history's HTTP API."""
+        name = urllib.parse.quote(channel, safe="")
+        url = f"{self.mesh.history.http_url}/v1/channels/{name}/publications"
+        offsets: list[int] = []
+        since: int | None = 0
+        async with httpx.AsyncClient(timeout=_QUERY_WITHIN_S) as http:
+            while since is not None:
+                answer = await http.get(url, params={"since": since, "limit": 500})
+                page: dict[str, Any] = answer.raise_for_status().json()
+                offsets += [one["offset"] for one in page["publications"]]
+                since = page["since"]
+        return offsets
+
+
+@asynccontextmanager
+async def open_stage(folder: Path, shape: Shape) -> AsyncGenerator[Stage]:
+    """Start everything; at the end nothing of it is left.
+
+    Raises:
+        Trouble: something did not come up.
+    """
+    rabbit = Rabbit(folder / "rabbitmq", nodes=shape.nodes)
+    # "dev": what is acknowledged has to survive a kill, as in production.
+    postgres = Postgres(folder / "postgres", "dev", binaries_near=folder)
+    async with AsyncExitStack() as stack:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(rabbit.start())
+            group.create_task(postgres.start())
+        stack.push_async_callback(_end, rabbit, postgres)
+        await mesh.migrate(postgres.url)
+        wires = await _lay_wires(stack, rabbit, postgres, shape)
+        model, agents = None, {}
+        if shape.agents:
+            model = await stack.enter_async_context(FakeOpenAI(tell))
+            file = agents_file(folder / "agents", model.url, idle_s=3.0)
+            agents = {**AGENT_SETTINGS, **settings_for(file)}
+        plan = Plan(
+            amqp_url=rabbit.url,
+            database_url=postgres.url,
+            folder=folder / "logs",
+            prefix=PREFIX,
+            gateways=shape.gateways,
+            histories=shape.histories,
+            agents=shape.agents,
+            settings={**SETTINGS, **agents, **shape.settings},
+            grace=Grace(gateway_s=10.0, history_s=8.0),
+        )
+        running = await stack.enter_async_context(WiredMesh(plan, wires))
+        yield Stage(rabbit, postgres, running, wires, model)
+
+
+async def _lay_wires(
+    stack: AsyncExitStack, rabbit: Rabbit, postgres: Postgres, shape: Shape
+) -> dict[str, Wires]:
+    nodes = [(ports.LOOPBACK, node.ports.amqp) for node in rabbit.nodes]
+    database = ports.LOOPBACK, urllib.parse.urlsplit(postgres.url).port or 5432
+    gateways = [f"gateway-{n + 1}" for n in range(shape.gateways)]
+    histories = [f"history-{n + 1}" for n in range(shape.histories)]
+    agents = [f"agent-{n + 1}" for n in range(shape.agents)]
+    wanted: dict[str, Sequence[tuple[str, int]]] = {}
+    for number, name in enumerate([*gateways, *histories, *agents]):
+        # Each begins with another node, as behind a balancer.
+        first = number % len(nodes)
+        wanted[f"{name} to broker"] = nodes[first:] + nodes[:first]
+    for name in (*histories, *agents):
+        wanted[f"{name} to database"] = [database]
+    laid = FarWires()
+    stack.push_async_callback(laid.stop)
+    await laid.start(wanted)
+    wires = {name: Wires(laid[f"{name} to broker"]) for name in gateways}
+    for name in (*histories, *agents):
+        wires[name] = Wires(laid[f"{name} to broker"], laid[f"{name} to database"])
+    return wires
+
+
+async def _end(rabbit: Rabbit, postgres: Postgres) -> None:
+    """The data goes with the folder, so nobody has to put it in order first."""
+    for node in rabbit.nodes:
+        if node.running:
+            node.process.kill()
+    with contextlib.suppress(Exception):
+        postgres.resume()
+    postgres.process.kill()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(rabbit.stop())
+        group.create_task(postgres.stop())
+
+
+def resident_bytes(service: Service) -> int:
+    """Memory of a process that the machine has to hold."""
+    status = Path(f"/proc/{service.pid}/status").read_text()
+    found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else 0
+
+
+def _through(url: str, port: int) -> str:
+    """The same address behind a wire."""
+    parts = urllib.parse.urlsplit(url)
+    user, _, _ = parts.netloc.rpartition("@")
+    return urllib.parse.urlunsplit(
+        parts._replace(netloc=f"{user}@{ports.LOOPBACK}:{port}")
+    )
