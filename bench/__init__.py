@@ -1,0 +1,1 @@
+"""Speed and memory of a whole mesh on one machine, load included. `make bench`."""
