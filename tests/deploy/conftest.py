@@ -1,0 +1,57 @@
+"""Every case of the chart, rendered once."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from support.manifests import CASE_NAMES, ROOT, Document, case, load
+
+OVERLAYS = ("dev", "prod")
+KUSTOMIZE_WITHIN_S = 60
+
+
+@pytest.fixture(scope="session")
+def rendered() -> dict[str, list[Document]]:
+    """What the chart makes of each of its cases."""
+    return {name: case(name) for name in CASE_NAMES}
+
+
+@pytest.fixture(scope="session")
+def kustomized() -> Callable[[str], list[Document]]:
+    """What `kubectl apply -k` would send, by a folder below deploy/k8s.
+
+    Skips where there is no kubectl that knows components.
+    """
+    kubectl = shutil.which("kubectl")
+
+    def build(folder: str) -> list[Document]:
+        if kubectl is None:
+            pytest.skip("kubectl is not installed: kustomize overlays are not built")
+        done = subprocess.run(
+            [kubectl, "kustomize", str(ROOT / "deploy" / "k8s" / folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=KUSTOMIZE_WITHIN_S,
+        )
+        if "unknown field" in done.stderr and "components" in done.stderr:
+            pytest.skip("this kubectl is too old for kustomize components")
+        assert done.returncode == 0, done.stderr
+        return load(done.stdout)
+
+    return build
+
+
+@pytest.fixture(
+    scope="session", params=[*CASE_NAMES, *(f"overlays/{name}" for name in OVERLAYS)]
+)
+def documents(
+    request: pytest.FixtureRequest,
+    rendered: dict[str, list[Document]],
+    kustomized: Callable[[str], list[Document]],
+) -> list[Document]:
+    """Each case of the chart and each overlay, one after the other."""
+    name: str = request.param
+    return rendered[name] if name in rendered else kustomized(name)

@@ -1,0 +1,181 @@
+"""The chart itself: it lints, refuses what is wrong, and what is made from it is current."""
+
+from typing import Any
+
+import helm_python
+import pytest
+import yaml
+from tools import manifests
+
+from support.manifests import CASE_NAMES, CASES, CHART, Document, named, of
+
+Values = dict[str, Any]
+
+
+def refusal(values: Values) -> str:
+    """Why Helm does not install with these values."""
+    chart = helm_python.Chart.load(str(CHART))
+    # What `helm install` does first; `render` alone does not look at the schema.
+    try:
+        chart.validate_schema(values)
+        chart.render(values, name="chatmesh", namespace="chatmesh")
+    except helm_python.HelmError as refused:
+        return str(refused)
+    pytest.fail(f"{values} were taken")
+
+
+@pytest.mark.parametrize("case", CASE_NAMES)
+def test_the_chart_lints(case: str) -> None:
+    """`helm lint --strict` has nothing to say, whatever is switched on."""
+    report = helm_python.lint(
+        str(CHART),
+        values=manifests.values(CASES / f"{case}.yaml"),
+        strict=True,
+        kube_version="v1.33.0",
+    )
+
+    assert report["errors"] == []
+    # An icon is recommended; there is none.
+    assert [m["error"] for m in report["messages"]] == ["icon is recommended"]
+
+
+def test_what_is_made_from_the_chart_is_current() -> None:
+    """Base, components, schema, copies and golden renders are as `make manifests` says."""
+    assert [str(path) for path in manifests.check()] == []
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"gatway": {}}, "gatway"),
+        ({"gateway": {"replica": 3}}, "replica"),
+        ({"gateway": {"drain": {"marginSeconds": 5}}}, "marginSeconds"),
+        ({"history": {"autoscaling": {"maxReplicas": 17}}}, "maxReplicas"),
+        ({"config": {"gateway": {"ping_intervall_s": 25}}}, "ping_intervall_s"),
+        ({"config": {"gateway": {"ping_interval_s": 4000}}}, "ping_interval_s"),
+        ({"config": {"log_level": "loud"}}, "log_level"),
+        ({"config": {"amqp_url": "amqp://here"}}, "amqp_url"),
+        ({"config": {"namespaces": {"room": {"durabel": True}}}}, "durabel"),
+        ({"image": {"digests": {"gateway": "latest"}}}, "gateway"),
+        ({"networkPolicy": {"ports": {"amqp": [99999]}}}, "amqp"),
+        ({"rabbitmq": {"cluster": {"replicas": 2}}}, "replicas"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(values: Values, said: str) -> None:
+    """What is misspelt, out of range or set elsewhere is named before anything is made."""
+    assert said in refusal(values)
+
+
+@pytest.mark.parametrize("service", ["gateway", "history", "presence", "agent"])
+def test_grace_below_the_drain_is_refused(service: str) -> None:
+    """A replica that would be killed while it drains is not installed."""
+    drain = {"preStopSeconds": 10, "windowSeconds": 60, "marginSeconds": 20}
+    short = {"drain": drain, "terminationGracePeriodSeconds": 89}
+
+    said = refusal({service: short})
+
+    assert f"{service}.terminationGracePeriodSeconds is 89" in said
+    assert "take 90" in said
+
+
+def test_grace_follows_the_drain() -> None:
+    """A longer window lengthens the grace period by itself; an own value may be longer."""
+
+    def grace(gateway: Values) -> int:
+        gateways = manifests.render({"gateway": gateway})
+        spec = named(gateways, "Deployment", "-gateway")["spec"]["template"]["spec"]
+        return spec["terminationGracePeriodSeconds"]
+
+    assert grace({}) == 85
+    assert grace({"drain": {"windowSeconds": 300}}) == 325
+    assert grace({"terminationGracePeriodSeconds": 100}) == 100
+
+
+def test_contradictions_are_refused() -> None:
+    """Relations between values that a schema cannot say."""
+    assert "above maxReplicas" in refusal(
+        {"gateway": {"autoscaling": {"minReplicas": 9, "maxReplicas": 3}}}
+    )
+    assert "migrations.mode" in refusal({"postgresql": {"cluster": {"enabled": True}}})
+    assert "existingSecret" in refusal({"secrets": {"existingSecret": ""}})
+    assert "parentRefs" in refusal({"gatewayApi": {"enabled": True}})
+
+
+def test_no_secret_is_rendered(rendered: dict[str, list[Document]]) -> None:
+    """A chart that knows no password can leak none."""
+    for documents in rendered.values():
+        assert of(documents, "Secret") == []
+
+
+def test_tables_are_made_before_the_services(
+    rendered: dict[str, list[Document]],
+) -> None:
+    """A hook Job per service with tables; replicas then only look; or they do it."""
+    jobs = of(rendered["default"], "Job")
+    assert [job["metadata"]["name"].rpartition("-")[2] for job in jobs] == [
+        "agent",
+        "history",
+        "presence",
+    ]
+    for job in jobs:
+        assert (
+            job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+        )
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        assert container["args"] == ["migrate"]
+        # Nothing of the release is there yet when this runs first.
+        assert "volumes" not in job["spec"]["template"]["spec"]
+    assert of(rendered["full"], "Job") == []
+    for case, at_start in (("default", "false"), ("full", "true")):
+        for service in ("history", "presence", "agent"):
+            env = named(rendered[case], "Deployment", f"-{service}")["spec"]["template"]
+            (said,) = [
+                variable["value"]
+                for variable in env["spec"]["containers"][0]["env"]
+                if variable["name"].endswith("_MIGRATE_AT_START")
+            ]
+            assert at_start == said
+
+
+def test_the_settings_file_is_what_was_given(
+    rendered: dict[str, list[Document]],
+) -> None:
+    """`config` arrives as the settings file, and a change of it rolls the pods."""
+    given = manifests.values(CASES / "full.yaml")["config"]
+    (mine,) = [
+        d for d in of(rendered["full"], "ConfigMap") if "chatmesh.yaml" in d["data"]
+    ]
+    sums = {
+        case: named(rendered[case], "Deployment", "-history")["spec"]["template"][
+            "metadata"
+        ]["annotations"]["checksum/config"]
+        for case in ("default", "full")
+    }
+
+    assert given | {"log_format": "json"} == yaml.safe_load(
+        mine["data"]["chatmesh.yaml"]
+    )
+    assert len(set(sums.values())) == 2
+
+
+def test_operators_clusters_are_used_when_switched_on(
+    rendered: dict[str, list[Document]],
+) -> None:
+    """Then broker and database come from what the operators make, else from URLs."""
+    broker = named(rendered["full"], "RabbitmqCluster", "-rabbitmq")
+    database = named(rendered["full"], "Cluster", "-postgresql")
+    env = named(rendered["full"], "Deployment", "-history")["spec"]["template"]["spec"]
+    refs = {
+        v["name"]: v["valueFrom"]["secretKeyRef"]["name"]
+        for v in env["containers"][0]["env"]
+        if v["name"] in {"CHATMESH_AMQP_URL", "CHATMESH_DATABASE_URL"}
+    }
+
+    assert broker["spec"]["replicas"] == 3
+    assert "net_ticktime = 10" in broker["spec"]["rabbitmq"]["additionalConfig"]
+    assert database["spec"]["instances"] == 3
+    assert refs == {
+        "CHATMESH_AMQP_URL": f"{broker['metadata']['name']}-default-user",
+        "CHATMESH_DATABASE_URL": f"{database['metadata']['name']}-app",
+    }
+    assert of(rendered["default"], "RabbitmqCluster", "Cluster") == []

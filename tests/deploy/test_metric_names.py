@@ -1,0 +1,144 @@
+"""What autoscalers ask for is a metric that is measured, by a query that parses."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from chatmesh.gateway.metrics import Metrics
+from chatmesh.wire.topics import Topics
+from support.manifests import ROOT, Document, of
+
+ADAPTER = ROOT / "deploy" / "k8s" / "prometheus-adapter.yaml"
+PROMTOOL_WITHIN_S = 30
+# Of RabbitMQ's page of details, with the family queue_coarse_metrics.
+OF_THE_BROKER = "rabbitmq_detailed_queue_messages"
+
+
+@pytest.fixture(scope="module")
+def rules() -> dict[str, list[dict[str, Any]]]:
+    return yaml.safe_load(ADAPTER.read_text())["rules"]
+
+
+@pytest.fixture(scope="module")
+def measured() -> set[str]:
+    """Every metric of a gateway."""
+    registry = CollectorRegistry()
+    Metrics(registry)
+    return {family.name for family in registry.collect()}
+
+
+def asked(documents: list[Document]) -> Iterator[tuple[str, str]]:
+    """Kind and name of every metric that an autoscaler looks at."""
+    for scaler in of(documents, "HorizontalPodAutoscaler"):
+        for metric in scaler["spec"]["metrics"]:
+            if metric["type"] in {"Pods", "External"}:
+                kind = metric["type"].lower()
+                yield kind, metric[kind]["metric"]["name"]
+
+
+def queries(rules: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
+    """The adapter's queries as Prometheus gets them."""
+    for rule in [*rules["custom"], *rules["external"]]:
+        series = rule["seriesQuery"].partition("{")[0]
+        yield (
+            rule["metricsQuery"]
+            .replace("<<.Series>>", series)
+            .replace("<<.LabelMatchers>>", 'namespace="chat"')
+            .replace("<<.GroupBy>>", "pod")
+        )
+        yield rule["seriesQuery"]
+
+
+def test_the_adapter_has_every_metric_that_is_asked_for(
+    rendered: dict[str, list[Document]], rules: dict[str, list[dict[str, Any]]]
+) -> None:
+    """An autoscaler whose metric nobody serves does not scale down any more."""
+    custom = {rule["name"]["as"] for rule in rules["custom"]}
+    external = {rule["name"]["as"] for rule in rules["external"]}
+    wanted = {each for documents in rendered.values() for each in asked(documents)}
+
+    assert {name for kind, name in wanted if kind == "pods"} == custom
+    assert {name for kind, name in wanted if kind == "external"} == external
+
+
+def test_the_adapter_reads_what_is_measured(
+    rules: dict[str, list[dict[str, Any]]], measured: set[str]
+) -> None:
+    """Series are ones that our processes or the broker expose."""
+    own = {rule["seriesQuery"].partition("{")[0] for rule in rules["custom"]}
+    brokers = {rule["seriesQuery"].partition("{")[0] for rule in rules["external"]}
+
+    assert own <= measured
+    assert brokers == {OF_THE_BROKER}
+
+
+def test_the_adapter_counts_the_queues_there_are(
+    rules: dict[str, list[dict[str, Any]]],
+) -> None:
+    """Each query means the queues of one service, and no other."""
+    topics = Topics()
+    queues = {
+        "chatmesh_history_waiting": {topics.command_queue(p) for p in range(16)},
+        "chatmesh_presence_waiting": {
+            topics.presence_reports_queue(p) for p in range(16)
+        },
+        "chatmesh_agent_waiting": {topics.agent_messages_queue},
+    }
+    every = set[str]().union(*queues.values()) | {
+        topics.history_rpc_queue,
+        topics.agent_rpc_queue,
+        topics.dead_letters,
+    }
+    for rule in rules["external"]:
+        (pattern,) = re.findall(r'queue=~"([^"]+)"', rule["metricsQuery"])
+        # Prometheus matches whole values.
+        meant = {queue for queue in every if re.fullmatch(pattern, queue)}
+
+        assert meant == queues[rule["name"]["as"]]
+
+
+def test_keda_asks_for_what_is_measured(
+    rendered: dict[str, list[Document]], measured: set[str]
+) -> None:
+    """The query of the ScaledObject names a metric of the gateways."""
+    found = [
+        trigger["metadata"]["query"]
+        for scaled in of(rendered["full"], "ScaledObject")
+        for trigger in scaled["spec"]["triggers"]
+        if trigger["type"] == "prometheus"
+    ]
+
+    assert found == ['sum(chatmesh_gateway_connections{namespace="chatmesh"})']
+    assert set(re.findall(r"chatmesh_\w+(?={)", found[0])) <= measured
+
+
+def test_every_query_parses(
+    rules: dict[str, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    """Prometheus takes each of them for a rule."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed: queries are not parsed")
+    wrapped = [
+        {"record": f"tried:query:{number}", "expr": query}
+        for number, query in enumerate(queries(rules))
+    ]
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "tried", "rules": wrapped}]}))
+
+    done = subprocess.run(
+        [promtool, "check", "rules", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PROMTOOL_WITHIN_S,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
