@@ -1,14 +1,9 @@
 """Spans as a test looks at them: kept in memory, or received over OTLP from a process."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import StatusCode
-
-from chatmesh.runtime.otlp import readable
-from chatmesh.runtime.tracing import Span, Tracing
+from chatmesh.runtime.tracing import SPAN_ID, TRACE_ID, Tracing, Work
 
 
 @dataclass(frozen=True)
@@ -32,20 +27,12 @@ class KeptSpans:
     """A tracing that samples `ratio` of what begins in it, and keeps what ends."""
 
     def __init__(self, ratio: float = 1.0) -> None:
-        self._kept: list[ReadableSpan] = []
-        self.tracing = Tracing(self._keep, ratio=ratio, random=lambda: 0.5)
-
-    def _keep(self, span: Span) -> None:
-        self._kept.append(readable(span, Resource.get_empty()))
-
-    @property
-    def ended(self) -> list[ReadableSpan]:
-        """As the SDK hands them to an exporter."""
-        return list(self._kept)
+        self.ended: list[Work] = []
+        self.tracing = Tracing(self.ended.append, ratio=ratio, random=lambda: 0.5)
 
     @property
     def all(self) -> list[Told]:
-        return [_told(span) for span in self.ended]
+        return [span for work in self.ended for span in _told(work)]
 
     @property
     def names(self) -> list[str]:
@@ -57,17 +44,18 @@ class KeptSpans:
         return found
 
 
-def _told(span: ReadableSpan) -> Told:
-    assert span.context is not None
-    return Told(
-        span.name,
-        f"{span.context.trace_id:032x}",
-        f"{span.context.span_id:016x}",
-        f"{span.parent.span_id:016x}" if span.parent else "",
-        span.start_time or 0,
-        span.end_time or 0,
-        dict(span.attributes or {}),
-        tuple(f"{link.context.span_id:016x}" for link in span.links),
-        span.status.status_code is StatusCode.ERROR,
-        len(span.events),
-    )
+def _told(work: Work) -> Iterator[Told]:
+    first = ""
+    for parent, own in work.traces.items():
+        yield Told(
+            work.name,
+            own[TRACE_ID],
+            own[SPAN_ID],
+            parent[SPAN_ID],
+            work.started_ns,
+            work.ended_ns,
+            dict(work.attributes),
+            (first,) if first else (),
+            work.failed,
+        )
+        first = first or own[SPAN_ID]

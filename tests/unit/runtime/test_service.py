@@ -149,13 +149,9 @@ async def test_the_first_reason_stays() -> None:
 def test_what_is_loaded_is_no_garbage(start: Start) -> None:
     """A collector that looks through every module again and again stops the service."""
     body = """import gc
-    print("ready", flush=True)
     print(gc.get_freeze_count() > 1000, gc.get_threshold()[0], flush=True)
     return 0
 """
-    process = start(body)
-    ready(process)
-
-    output, _ = process.communicate(timeout=30)
+    output, _ = start(body).communicate(timeout=30)
 
     assert output == f"True {LOOK_AFTER}\n"

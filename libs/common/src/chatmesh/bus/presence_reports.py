@@ -18,7 +18,7 @@ from chatmesh.runtime import trace_names
 from chatmesh.runtime.clock import Clock
 from chatmesh.runtime.gatherer import Gatherer
 from chatmesh.runtime.tasks import Tasks
-from chatmesh.runtime.tracing import OFF, Batch, SpanKind, Tracing
+from chatmesh.runtime.tracing import OFF, Span, SpanKind, Tracing
 from chatmesh.wire import limits
 from chatmesh.wire.presence import (
     Active,
@@ -244,7 +244,7 @@ def _traceparent(change: Change) -> str:
     return "" if isinstance(change, Active) else change.traceparent
 
 
-def _followed(change: Change, spans: Batch) -> Change:
+def _followed(change: Change, spans: Span) -> Change:
     if isinstance(change, Active) or not change.traceparent:
         return change
     traceparent = spans.follow(change.traceparent)

@@ -9,7 +9,7 @@ import logging
 import threading
 import urllib.request
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
@@ -18,14 +18,14 @@ from opentelemetry.sdk.trace.export import (
     SpanExporter,
     SpanExportResult,
 )
-from opentelemetry.trace import Status, StatusCode
+from opentelemetry.trace import SpanContext, TraceFlags
 
 from chatmesh.runtime import otlp_bytes
-from chatmesh.runtime.tracing import Span, Tracing
+from chatmesh.runtime.tracing import Tracing, Work
 
-WAITING_SPANS_MAX: Final = 8192
-"""Spans that wait for the exporter; the oldest go when there are more."""
-SPANS_PER_REQUEST_MAX: Final = 2048
+WAITING_PIECES_MAX: Final = 8192
+"""Pieces of work that wait for the exporter; the oldest go when there are more."""
+PIECES_PER_REQUEST_MAX: Final = 2048
 EXPORT_EVERY_MS: Final = 5000
 EXPORT_WITHIN_S: Final = 3.0
 """A request to the collector; what it does not take by then is dropped."""
@@ -35,10 +35,23 @@ STOP_WITHIN_S: Final = 4.0
 _PATH: Final = "/v1/traces"
 _SCOPE: Final = "chatmesh"
 _HEADERS: Final = {"content-type": "application/x-protobuf"}
-_WELL: Final = Status(StatusCode.UNSET)
-_FAILED: Final = Status(StatusCode.ERROR)
+_SAMPLED: Final = SpanContext(
+    trace_id=1, span_id=1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED)
+)
 
 _log = logging.getLogger(__name__)
+
+
+class _Waiting(ReadableSpan):
+    """Work that has ended, in the SDK's queue.
+
+    Its processor asks nothing of a span but whether it is sampled, and ours always is;
+    what is sent is read from `work` by the exporter alone.
+    """
+
+    def __init__(self, work: Work, resource: Resource) -> None:
+        super().__init__(work.name, _SAMPLED, resource=resource)
+        self.work = work
 
 
 class _Exporter(SpanExporter):
@@ -54,7 +67,8 @@ class _Exporter(SpanExporter):
         self._dropping = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        body = otlp_bytes.request(spans, self._about, _SCOPE)
+        ended = [cast("_Waiting", span).work for span in spans]
+        body = otlp_bytes.request(ended, self._about, _SCOPE)
         asked = urllib.request.Request(self._url, data=body, headers=_HEADERS)  # noqa: S310 - the operator's own URL
         try:
             with urllib.request.urlopen(asked, timeout=EXPORT_WITHIN_S):  # noqa: S310 - the same
@@ -87,13 +101,13 @@ def open_tracing(
     )
     processor = BatchSpanProcessor(
         _Exporter(endpoint.rstrip("/").removesuffix(_PATH) + _PATH, resource),
-        max_queue_size=WAITING_SPANS_MAX,
+        max_queue_size=WAITING_PIECES_MAX,
         schedule_delay_millis=EXPORT_EVERY_MS,
-        max_export_batch_size=SPANS_PER_REQUEST_MAX,
+        max_export_batch_size=PIECES_PER_REQUEST_MAX,
     )
 
-    def record(span: Span) -> None:
-        processor.on_end(readable(span, resource))
+    def record(work: Work) -> None:
+        processor.on_end(_Waiting(work, resource))
 
     def stop() -> None:
         # A thread that may be left behind: a collector that hangs holds up nobody's end.
@@ -106,19 +120,3 @@ def open_tracing(
             _log.warning("the trace collector did not take the last spans in time")
 
     return Tracing(record, ratio=ratio, stop=stop)
-
-
-def readable(span: Span, resource: Resource) -> ReadableSpan:
-    """A span that has ended, as the SDK's processors and exporters take it."""
-    return ReadableSpan(
-        span.name,
-        span.context,
-        span.parent,
-        resource,
-        span.attributes,
-        links=span.links,
-        kind=span.kind,
-        status=_FAILED if span.failed else _WELL,
-        start_time=span.started_ns,
-        end_time=span.ended_ns,
-    )

@@ -7,13 +7,11 @@ what this writes with the published schema.
 
 import functools
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import StatusCode
-
 from chatmesh.runtime.trace_names import FACTS
+from chatmesh.runtime.tracing import SPAN_ID, TRACE_ID, Work
 
 # Field numbers of opentelemetry/proto, by message.
 _REQUEST_RESOURCE_SPANS: Final = 1
@@ -55,12 +53,10 @@ _KNOWN_PAIRS_MAX: Final = 4096
 Value = str | int | float | bool
 
 
-def request(
-    spans: Iterable[ReadableSpan], resource: Mapping[str, Value], scope: str
-) -> bytes:
+def request(ended: Iterable[Work], resource: Mapping[str, Value], scope: str) -> bytes:
     """One request with all spans, which come from one resource and one scope."""
     about = b"".join(_field(_RESOURCE_ATTRIBUTES, _pair(*p)) for p in resource.items())
-    told = b"".join(_field(_SCOPE_SPANS_SPANS, span_bytes(span)) for span in spans)
+    told = b"".join(span for work in ended for span in _spans(work))
     named = _field(_SCOPE_NAME, scope.encode())
     return _field(
         _REQUEST_RESOURCE_SPANS,
@@ -69,27 +65,31 @@ def request(
     )
 
 
-def span_bytes(span: ReadableSpan) -> bytes:
-    """One span that has ended, with what is known of all spans of its name."""
-    own = span.context
-    assert own is not None, "a span that was begun has a context"
+def _spans(work: Work) -> Iterator[bytes]:
+    """A span for each trace of a piece of work; all but the first linked to the first."""
+    alike = _alike(work)
+    link = b""
+    for parent, own in work.traces.items():
+        trace, span = bytes.fromhex(own[TRACE_ID]), bytes.fromhex(own[SPAN_ID])
+        told = _IN_TRACE + trace + _AS_SPAN + span + alike + link
+        if parent:
+            told += _BELOW + bytes.fromhex(parent[SPAN_ID])
+        yield _field(_SCOPE_SPANS_SPANS, told)
+        if not link:
+            theirs = _field(_LINK_TRACE_ID, trace) + _field(_LINK_SPAN_ID, span)
+            link = _field(_SPAN_LINKS, theirs)
+
+
+def _alike(work: Work) -> bytes:
+    """What the spans of a piece of work have in common: all but ids and links."""
     parts = [
-        _field(_SPAN_TRACE_ID, own.trace_id.to_bytes(16)),
-        _field(_SPAN_SPAN_ID, own.span_id.to_bytes(8)),
-        _head(span.name, span.kind.value + 1),
-        _moment(_SPAN_START, span.start_time or 0),
-        _moment(_SPAN_END, span.end_time or 0),
+        _head(work.name, work.kind.value + 1),
+        _STARTED + _FIXED.pack(work.started_ns),
+        _ENDED + _FIXED.pack(work.ended_ns),
     ]
-    if span.parent is not None:
-        parts.append(_field(_SPAN_PARENT, span.parent.span_id.to_bytes(8)))
-    for key, value in (span.attributes or {}).items():
-        assert isinstance(value, str | int | float | bool), "we set nothing else"
+    for key, value in work.attributes.items():
         parts.append(_field(_SPAN_ATTRIBUTES, _pair(key, value)))
-    for link in span.links:
-        theirs = _field(_LINK_TRACE_ID, link.context.trace_id.to_bytes(16))
-        theirs += _field(_LINK_SPAN_ID, link.context.span_id.to_bytes(8))
-        parts.append(_field(_SPAN_LINKS, theirs))
-    if span.status.status_code is StatusCode.ERROR:
+    if work.failed:
         code = _key(_STATUS_CODE, _VARINT) + _varint(_STATUS_ERROR)
         parts.append(_field(_SPAN_STATUS, code))
     return b"".join(parts)
@@ -121,10 +121,6 @@ def _pair(key: str, value: Value) -> bytes:
     return _field(_KEY_VALUE_KEY, key.encode()) + _field(_KEY_VALUE_VALUE, held)
 
 
-def _moment(number: int, ns: int) -> bytes:
-    return _key(number, _FIXED64) + struct.pack("<Q", ns)
-
-
 def _field(number: int, content: bytes) -> bytes:
     return _key(number, _BYTES) + _varint(len(content)) + content
 
@@ -143,3 +139,14 @@ def _varint(number: int) -> bytes:
         number >>= 7
     written.append(number)
     return bytes(written)
+
+
+_FIXED: Final = struct.Struct("<Q")
+_TRACE_ID_BYTES: Final = 16
+_SPAN_ID_BYTES: Final = 8
+# What stands before a value that always has the same length.
+_IN_TRACE: Final = _key(_SPAN_TRACE_ID, _BYTES) + _varint(_TRACE_ID_BYTES)
+_AS_SPAN: Final = _key(_SPAN_SPAN_ID, _BYTES) + _varint(_SPAN_ID_BYTES)
+_BELOW: Final = _key(_SPAN_PARENT, _BYTES) + _varint(_SPAN_ID_BYTES)
+_STARTED: Final = _key(_SPAN_START, _FIXED64)
+_ENDED: Final = _key(_SPAN_END, _FIXED64)

@@ -5,25 +5,34 @@ travels as a W3C `traceparent` inside our own messages, and only sampled work ca
 one: an empty string anywhere on the way says that nobody wants to know, and costs a
 truth test. Spans never hold message text; names are templates, never a channel's name.
 
-Spans are our own until they end: the SDK's know locks, events, limits and callbacks that
-nobody here uses, and beginning and ending one cost more than all else on a message's
-way. Ended ones are handed to the SDK, which sends them.
+Spans are our own: the SDK's know locks, events, limits and callbacks that nobody here
+uses, and beginning and ending one cost more than all else on a message's way. Work that
+is shared by several traces is written down once, with an id in each of them, and becomes
+a span in each only where it is sent.
 """
 
-import functools
 import random as chance
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Final
+from typing import Final, NamedTuple
 
-from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace import SpanKind
 
 from chatmesh.runtime.garbage import keep_what_is_loaded
 from chatmesh.runtime.trace_names import ERROR_TYPE
 
-__all__ = ["NOTHING", "NO_BATCH", "OFF", "Batch", "Span", "SpanKind", "Tracing"]
+__all__ = [
+    "NOTHING",
+    "OFF",
+    "SPAN_ID",
+    "TRACE_ID",
+    "Span",
+    "SpanKind",
+    "Tracing",
+    "Work",
+]
 
 Value = str | int | float | bool
 Attributes = Mapping[str, Value]
@@ -31,70 +40,103 @@ Attributes = Mapping[str, Value]
 BATCH_SPANS_MAX: Final = 32
 """Traces that one batch of work is told to; those beyond it go on without this hop."""
 
-_TRACEPARENT: Final = re.compile(r"^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$")
+_TRACEPARENT: Final = re.compile(
+    r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]([0-9a-f])"
+)
+"""The trace, and the digit that says whether it is sampled."""
+_SAMPLED: Final = frozenset("13579bdf")
 _NS_PER_S: Final = 1_000_000_000
 _TRACE_ID_BITS: Final = 128
 _SPAN_ID_BITS: Final = 64
-_BEGUN_HERE: Final = TraceFlags(TraceFlags.SAMPLED | 0x02)
-"""Sampled, and with an id of random digits only, which may be told to others."""
-_KNOWN_CONTEXTS_MAX: Final = 1024
+TRACE_ID: Final = slice(3, 35)
+"""Where a valid `traceparent` holds its trace, in hexadecimal digits."""
+SPAN_ID: Final = slice(36, 52)
+"""And the span that it is the context of."""
+_TO_SPAN: Final = slice(0, 36)
+_FLAGS: Final = slice(52, 55)
 ATTRIBUTE_CHARS_MAX: Final = 256
 """Of the text of one attribute; the rest is cut off."""
 
 
-class Span:
-    """One piece of work while it goes on. False when nobody wants to know of it.
+class Work(NamedTuple):
+    """A piece of work that has ended: a span in each of its traces, alike but for ids."""
 
-    Whoever begins a span ends it, once; as a context manager it ends by itself, as
-    failed when an exception passes through. Changes after the end are ignored.
+    name: str
+    kind: SpanKind
+    started_ns: int
+    ended_ns: int
+    failed: bool
+    attributes: Attributes
+    traces: Mapping[str, str]
+    """By the `traceparent` that it followed from, empty where the trace began here: its
+    own. All but the first are linked to the first."""
+
+
+Record = Callable[[Work], None]
+"""Hears of every piece of work that has ended."""
+
+
+class Span:
+    """A piece of work while it goes on, in one trace or in several that share it.
+
+    False when nobody wants to know of it. Each trace stays whole by itself; links say
+    with whom it shared the work. Whoever begins a span ends it, once; as a context
+    manager it ends by itself, as failed when an exception passes through. Changes after
+    the end are ignored.
     """
 
     __slots__ = (
+        "_attributes",
+        "_failed",
+        "_kind",
+        "_name",
         "_record",
-        "attributes",
-        "context",
-        "ended_ns",
-        "failed",
-        "kind",
-        "links",
-        "name",
-        "parent",
-        "started_ns",
-        "traceparent",
+        "_started_ns",
+        "_traces",
     )
 
     def __init__(
         self,
-        record: "Record | None" = None,
-        name: str = "",
-        context: SpanContext | None = None,
+        record: Record | None,
+        name: str,
+        kind: SpanKind,
+        traces: Mapping[str, str],
         *,
-        parent: SpanContext | None = None,
-        kind: SpanKind = SpanKind.INTERNAL,
-        links: Sequence[Link] = (),
-        started_ns: int = 0,
+        attributes: Attributes | None = None,
+        ago_s: float = 0.0,
     ) -> None:
-        """`record` hears of the end, once; without it this is no span."""
+        """`record` hears of the end, once; without it, and without `traces`, this is no span."""
         self._record = record
-        self.name = name
-        self.context = context
-        self.parent = parent
-        self.kind = kind
-        self.links = links
-        self.started_ns = started_ns
-        self.ended_ns = 0
-        self.failed = False
-        self.attributes: dict[str, Value] = {}
-        self.traceparent = "" if context is None else _written(context)
-        """Context for the work that follows from this; empty when not sampled."""
+        self._name = name
+        self._kind = kind
+        self._traces = traces
+        self._failed = False
+        self._attributes: dict[str, Value] = {}
+        self._started_ns = time.time_ns() - int(ago_s * _NS_PER_S)
+        if attributes:
+            self.set(attributes)
 
     def __bool__(self) -> bool:
-        return self.context is not None
+        return bool(self._traces)
+
+    @property
+    def traceparents(self) -> Iterable[str]:
+        """Contexts for further work done for all of its traces."""
+        return self._traces.values()
+
+    @property
+    def traceparent(self) -> str:
+        """Context for work that follows, in the first trace; empty when not sampled."""
+        return next(iter(self._traces.values()), "")
 
     @property
     def trace_id(self) -> str:
-        """32 hexadecimal digits, or empty when not sampled."""
-        return "" if self.context is None else f"{self.context.trace_id:032x}"
+        """Of the first trace: 32 hexadecimal digits, or empty when not sampled."""
+        return self.traceparent[TRACE_ID]
+
+    def follow(self, traceparent: str) -> str:
+        """Context for what follows from the part that came with this `traceparent`."""
+        return self._traces.get(traceparent, traceparent) if traceparent else ""
 
     def set(self, attributes: Attributes) -> None:
         """Add facts. Never message text, prompts, arguments or results."""
@@ -103,7 +145,7 @@ class Span:
         for key, value in attributes.items():
             if isinstance(value, str) and len(value) > ATTRIBUTE_CHARS_MAX:
                 value = value[:ATTRIBUTE_CHARS_MAX]  # noqa: PLW2901 - cut, not changed
-            self.attributes[key] = value
+            self._attributes[key] = value
 
     def fail(self, error_type: str) -> None:
         """Mark as failed. `error_type` is one of few: a code or an exception's class.
@@ -111,15 +153,24 @@ class Span:
         Nothing else is kept of it: an exception's words may quote a message.
         """
         if self._record is not None:
-            self.failed = True
+            self._failed = True
             self.set({ERROR_TYPE: error_type})
 
     def end(self) -> None:
         """The work is done."""
         record, self._record = self._record, None
         if record is not None:
-            self.ended_ns = time.time_ns()
-            record(self)
+            record(
+                Work(
+                    self._name,
+                    self._kind,
+                    self._started_ns,
+                    time.time_ns(),
+                    self._failed,
+                    self._attributes,
+                    self._traces,
+                )
+            )
 
     def __enter__(self) -> "Span":
         return self
@@ -135,72 +186,8 @@ class Span:
         self.end()
 
 
-Record = Callable[[Span], None]
-"""Hears of every span that has ended."""
-
-NOTHING: Final = Span()
+NOTHING: Final = Span(None, "", SpanKind.INTERNAL, {})
 """The span of work that nobody traces."""
-
-
-class Batch:
-    """One piece of work done for several traces at once: a span in each, linked.
-
-    Each trace stays whole by itself; the links say with whom it shared the work.
-    """
-
-    __slots__ = ("_spans",)
-
-    def __init__(self, spans: Mapping[str, Span]) -> None:
-        self._spans = spans
-
-    def __bool__(self) -> bool:
-        return bool(self._spans)
-
-    @property
-    def trace_id(self) -> str:
-        """Of one of the traces, for an exemplar; empty when none is sampled."""
-        return next((span.trace_id for span in self._spans.values()), "")
-
-    @property
-    def traceparents(self) -> Iterable[str]:
-        """Contexts for further work done for all of them."""
-        return [span.traceparent for span in self._spans.values()]
-
-    def follow(self, traceparent: str) -> str:
-        """Context for what follows from the part that came with this `traceparent`."""
-        if not traceparent:
-            return ""
-        span = self._spans.get(traceparent)
-        return traceparent if span is None else span.traceparent
-
-    def set(self, attributes: Attributes) -> None:
-        for span in self._spans.values():
-            span.set(attributes)
-
-    def fail(self, error_type: str) -> None:
-        for span in self._spans.values():
-            span.fail(error_type)
-
-    def end(self) -> None:
-        for span in self._spans.values():
-            span.end()
-
-    def __enter__(self) -> "Batch":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self.fail(kind.__name__)
-        self.end()
-
-
-NO_BATCH: Final = Batch({})
-"""The spans of a batch in which nothing is traced."""
 
 
 class Tracing:
@@ -243,13 +230,16 @@ class Tracing:
         """
         if self._record is None:
             return NOTHING
-        theirs = _read(parent) if parent else None
+        theirs = _TRACEPARENT.fullmatch(parent) if parent else None
         if theirs is not None:
-            if not theirs.trace_flags.sampled:
+            if theirs[2] not in _SAMPLED:
                 return NOTHING
+            traces = {parent: _child_of(parent)}
         elif self._ratio <= 0 or self._random() >= self._ratio:
             return NOTHING
-        return _begun(self._record, name, theirs, kind=kind, attributes=attributes)
+        else:
+            traces = {"": _new()}
+        return Span(self._record, name, kind, traces, attributes=attributes)
 
     def begin(
         self,
@@ -264,13 +254,10 @@ class Tracing:
 
         `ago_s` seconds have passed since the work really began.
         """
-        if not parent or self._record is None:
+        if not parent:
             return NOTHING
-        theirs = _read(parent)
-        if theirs is None or not theirs.trace_flags.sampled:
-            return NOTHING
-        return _begun(
-            self._record, name, theirs, kind=kind, attributes=attributes, ago_s=ago_s
+        return self.begin_batch(
+            name, (parent,), kind=kind, attributes=attributes, ago_s=ago_s
         )
 
     def begin_batch(
@@ -281,37 +268,28 @@ class Tracing:
         kind: SpanKind = SpanKind.INTERNAL,
         attributes: Attributes | None = None,
         ago_s: float = 0.0,
-    ) -> Batch:
+    ) -> Span:
         """Begin work done for several messages at once; most `parents` may be empty.
 
-        At most BATCH_SPANS_MAX of them are told: a span each, linked to the first's.
+        At most BATCH_SPANS_MAX of their traces are told: a span each, linked to the
+        first's.
         """
         if self._record is None:
-            return NO_BATCH
-        spans: dict[str, Span] = {}
-        links: list[Link] = []
+            return NOTHING
+        traces: dict[str, str] = {}
         for parent in parents:
-            if not parent or parent in spans:
+            if not parent or parent in traces:
                 continue
-            if len(spans) == BATCH_SPANS_MAX:
+            if len(traces) == BATCH_SPANS_MAX:
                 break
-            theirs = _read(parent)
-            if theirs is None or not theirs.trace_flags.sampled:
-                continue
-            span = _begun(
-                self._record,
-                name,
-                theirs,
-                kind=kind,
-                attributes=attributes,
-                links=links,
-                ago_s=ago_s,
-            )
-            if not links:
-                assert span.context is not None, "it has just begun"
-                links = [Link(span.context)]
-            spans[parent] = span
-        return Batch(spans) if spans else NO_BATCH
+            theirs = _TRACEPARENT.fullmatch(parent)
+            if theirs is not None and theirs[2] in _SAMPLED:
+                traces[parent] = _child_of(parent)
+        if not traces:
+            return NOTHING
+        return Span(
+            self._record, name, kind, traces, attributes=attributes, ago_s=ago_s
+        )
 
     def shut_down(self) -> None:
         """Send what waits, within the exporter's own deadline. Blocks: call it last."""
@@ -325,8 +303,8 @@ OFF: Final = Tracing()
 
 def trace_id_of(traceparent: str) -> str:
     """The trace a valid `traceparent` belongs to, 32 hexadecimal digits; else empty."""
-    found = _TRACEPARENT.match(traceparent) if traceparent else None
-    return found.group(1) if found else ""
+    found = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    return found[1] if found else ""
 
 
 def to_collector(
@@ -348,59 +326,16 @@ def to_collector(
     return opened
 
 
-def _begun(
-    record: Record,
-    name: str,
-    parent: SpanContext | None,
-    *,
-    kind: SpanKind,
-    attributes: Attributes | None,
-    links: Sequence[Link] = (),
-    ago_s: float = 0.0,
-) -> Span:
-    own = SpanContext(
-        parent.trace_id if parent is not None else _digits(_TRACE_ID_BITS),
-        _digits(_SPAN_ID_BITS),
-        is_remote=False,
-        trace_flags=parent.trace_flags if parent is not None else _BEGUN_HERE,
-    )
-    started_ns = time.time_ns()
-    if ago_s > 0:
-        started_ns -= int(ago_s * _NS_PER_S)
-    span = Span(
-        record,
-        name,
-        own,
-        parent=parent,
-        kind=kind,
-        links=links,
-        started_ns=started_ns,
-    )
-    if attributes:
-        span.set(attributes)
-    return span
+def _new() -> str:
+    """Context of a trace that begins; its id is of random digits, which all may rely on."""
+    return f"00-{_digits(_TRACE_ID_BITS):032x}-{_digits(_SPAN_ID_BITS):016x}-03"
+
+
+def _child_of(parent: str) -> str:
+    """Context of work that follows from `parent`, a valid one: the same trace and flags."""
+    return f"{parent[_TO_SPAN]}{_digits(_SPAN_ID_BITS):016x}{parent[_FLAGS]}"
 
 
 def _digits(bits: int) -> int:
     # Nought would say that there is no id.
     return chance.getrandbits(bits) or 1
-
-
-# A batch's own context is read again by each of its steps.
-@functools.lru_cache(maxsize=_KNOWN_CONTEXTS_MAX)
-def _read(traceparent: str) -> SpanContext | None:
-    """The context in a `traceparent`; None when it is not one."""
-    found = _TRACEPARENT.match(traceparent)
-    if found is None:
-        return None
-    theirs = SpanContext(
-        trace_id=int(found.group(1), 16),
-        span_id=int(found.group(2), 16),
-        is_remote=True,
-        trace_flags=TraceFlags(int(found.group(3), 16)),
-    )
-    return theirs if theirs.is_valid else None
-
-
-def _written(own: SpanContext) -> str:
-    return f"00-{own.trace_id:032x}-{own.span_id:016x}-{own.trace_flags:02x}"

@@ -53,7 +53,7 @@ from chatmesh.runtime import trace_names as names
 from chatmesh.runtime.backoff import Backoff
 from chatmesh.runtime.checkpoints import Checkpoint
 from chatmesh.runtime.clock import Clock
-from chatmesh.runtime.tracing import Span, Tracing
+from chatmesh.runtime.tracing import NOTHING, Tracing
 from chatmesh.wire import errors
 from chatmesh.wire.messages import Entry as LogEntry
 from chatmesh.wire.runs import (
@@ -180,7 +180,7 @@ class Performance:
         self._halted_by = ""
         self._requests = 0
         self._over = False
-        self._span = Span()
+        self._span = NOTHING
         self.dirty = False
         """Something has been told since the last checkpoint."""
 

@@ -113,8 +113,13 @@ class Commits:
         if span:
             namespace = channels.namespace_of(command.channel)
             span.set({trace_names.NAMESPACE: namespace})
-            command = msgspec.structs.replace(command, traceparent=span.traceparent)
-        numbered = msgspec.structs.replace(command, request=request, hears=hears)
+        numbered = msgspec.structs.replace(
+            command,
+            request=request,
+            hears=hears,
+            # A gateway that traces nothing itself passes on what others may follow.
+            traceparent=span.traceparent if self._tracing.on else command.traceparent,
+        )
         waiting = _Waiting(numbered, answer, self._clock.monotonic_s(), span)
         if not self._partitions[partition_of(command.channel)].put(numbered):
             _end(span, Result(error=errors.TOO_MANY_REQUESTS))

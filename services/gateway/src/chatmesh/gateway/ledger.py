@@ -12,7 +12,7 @@ from chatmesh.gateway.metrics import Metrics
 from chatmesh.gateway.publications import Committed
 from chatmesh.runtime import trace_names
 from chatmesh.runtime.clock import Clock
-from chatmesh.runtime.tracing import OFF, Batch, SpanKind, Tracing
+from chatmesh.runtime.tracing import OFF, Span, SpanKind, Tracing
 
 DELIVERY_WITHIN_S: Final = 0.25
 """From commit to the write: the promise that the delivery SLO counts."""
@@ -21,7 +21,7 @@ DELIVERY_WITHIN_S: Final = 0.25
 class _Line(NamedTuple):
     committed_ms: int
     deliveries: int
-    spans: Batch
+    spans: Span
 
 
 class Ledger:

@@ -14,7 +14,7 @@ from chatmesh.runtime import trace_names
 from chatmesh.runtime.clock import Clock
 from chatmesh.runtime.gatherer import Gatherer
 from chatmesh.runtime.tasks import Tasks
-from chatmesh.runtime.tracing import OFF, Batch, SpanKind, Tracing
+from chatmesh.runtime.tracing import OFF, Span, SpanKind, Tracing
 from chatmesh.wire.messages import Page, Read
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ Answer = Callable[[Page | None], None]
 class _Asked:
     answer: Answer
     since_s: float
-    spans: Batch | None = None
+    spans: Span | None = None
 
     def tell(self, page: Page | None) -> None:
         if self.spans:

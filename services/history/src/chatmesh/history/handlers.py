@@ -29,8 +29,7 @@ from chatmesh.runtime.clock import Clock
 from chatmesh.runtime.gatherer import Gatherer
 from chatmesh.runtime.health import DATABASE, Health
 from chatmesh.runtime.tasks import Tasks, heed_cancellation
-from chatmesh.runtime.tracing import OFF, SpanKind, Tracing
-from chatmesh.runtime.tracing import Batch as Spans
+from chatmesh.runtime.tracing import OFF, Span, SpanKind, Tracing
 from chatmesh.wire import channels, errors
 from chatmesh.wire.errors import ErrorReply
 from chatmesh.wire.messages import (
@@ -436,7 +435,7 @@ class Reader:
         with spans:
             await self._read_group(together, spans)
 
-    async def _read_group(self, together: list[tuple[str, Read]], spans: Spans) -> None:
+    async def _read_group(self, together: list[tuple[str, Read]], spans: Span) -> None:
         statement = self._tracing.begin_batch(
             trace_names.READ, spans.traceparents, kind=SpanKind.CLIENT
         )

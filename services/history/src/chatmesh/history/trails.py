@@ -5,7 +5,7 @@ from typing import Final
 
 from chatmesh.history.batching import Delivery
 from chatmesh.runtime import trace_names
-from chatmesh.runtime.tracing import OFF, Batch, SpanKind, Tracing
+from chatmesh.runtime.tracing import OFF, Span, SpanKind, Tracing
 
 
 class Trail:
@@ -26,9 +26,9 @@ class Trail:
         if self._taken:
             commands = sum(len(delivery.batch.commands) for delivery in deliveries)
             self._taken.set({trace_names.MESSAGE_COUNT: commands})
-        self._told: Batch | None = None
+        self._told: Span | None = None
 
-    def appending(self, rows: int) -> Batch:
+    def appending(self, rows: int) -> Span:
         """The statement, as a context manager."""
         spans = self._tracing.begin_batch(
             trace_names.APPEND, self._taken.traceparents, kind=SpanKind.CLIENT

@@ -27,7 +27,7 @@ from chatmesh.runtime.checkpoints import Checkpoint
 from chatmesh.runtime.clock import Clock
 from chatmesh.runtime.health import DATABASE, Health
 from chatmesh.runtime.tasks import heed_cancellation
-from chatmesh.runtime.tracing import NO_BATCH, OFF, Batch, SpanKind, Tracing
+from chatmesh.runtime.tracing import NOTHING, OFF, Span, SpanKind, Tracing
 from chatmesh.wire.presence import Active, PresenceLease, PresenceReport, PresenceResync
 from chatmesh.wire.topics import partition_of
 
@@ -192,10 +192,10 @@ class Keeper:
             with self._taken(deliveries) as trail:
                 await self._do(deliveries, trail)
 
-    def _taken(self, deliveries: list[Delivery]) -> Batch:
+    def _taken(self, deliveries: list[Delivery]) -> Span:
         """The spans of a batch: one for each sampled join and leave in it."""
         if not deliveries or not self._tracing.on:
-            return NO_BATCH
+            return NOTHING
         trail = self._tracing.begin_batch(
             trace_names.PROCESS_REPORTS,
             (
@@ -212,7 +212,7 @@ class Keeper:
             trail.set({trace_names.MESSAGE_COUNT: changes})
         return trail
 
-    async def _do(self, deliveries: list[Delivery], trail: Batch) -> None:
+    async def _do(self, deliveries: list[Delivery], trail: Span) -> None:
         now_ms = self._now_ms()
         diff = Diff()
         for delivery in deliveries:
@@ -279,9 +279,7 @@ class Keeper:
         self._metrics.connections.set(held)
         self._metrics.processes.set(len(self._hearts))
 
-    async def _store(
-        self, deliveries: list[Delivery], diff: Diff, trail: Batch
-    ) -> None:
+    async def _store(self, deliveries: list[Delivery], diff: Diff, trail: Span) -> None:
         if not diff.stores and not self._told:
             return
         told = dict(self._told)
@@ -319,7 +317,7 @@ class Keeper:
             self._metrics.batch_changes.observe(changes)
         self._checkpoint("presence.stored")
 
-    async def _tell(self, diff: Diff, trail: Batch) -> None:
+    async def _tell(self, diff: Diff, trail: Span) -> None:
         for origin, partitions in _by_origin(diff.resync).items():
             if reply_to := self._hearts.reply_to(origin):
                 self._metrics.resyncs.inc(len(partitions))
