@@ -19,6 +19,9 @@ class ManualClock:
         return int((UNIX_S + self.now_s) * 1000)
 
     async def sleep(self, seconds: float) -> None:
+        if not seconds:
+            await asyncio.sleep(0)
+            return
         woken = asyncio.get_running_loop().create_future()
         self._sleeping.append((self.now_s + seconds, woken))
         await woken

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from chatmesh.bus.link import PublishFailed
 from chatmesh.gateway.effects import Want
-from chatmesh.gateway.feed import COMPARE_EVERY_S, HEADS_WITHIN_S, Feed, Standing
+from chatmesh.gateway.feed import COMPARE_EVERY_S, Feed, Standing
 from chatmesh.gateway.hub import Hub
 from chatmesh.gateway.metrics import Metrics
 from chatmesh.gateway.outbox import Chunk
@@ -633,7 +633,7 @@ async def test_heads_that_do_not_come_are_asked_again_by_the_clock(
             await settle()
     assert mesh.bus.heads == []
 
-    mesh.pass_time(HEADS_WITHIN_S + 0.1)
+    mesh.pass_time(READ_WITHIN_S + 0.1)
     await mesh.answer_heads()
     await mesh.answer()
 
@@ -718,7 +718,7 @@ async def test_comparing_holds_nobody_up(mesh: Mesh) -> None:
 
     mesh.pass_time(COMPARE_EVERY_S)
     assert mesh.client().standings
-    mesh.pass_time(HEADS_WITHIN_S + 0.1)
+    mesh.pass_time(READ_WITHIN_S + 0.1)
     await settle()
 
     assert mesh.client().standings

@@ -589,6 +589,8 @@ async def test_readiness_is_red_until_the_canary_comes_back_and_when_it_stays_aw
     """And after a long silence the line is given up."""
     await rig.get_the_link_back()
     assert not rig.health.ready
+    await rig.pass_time(1.0)
+    assert not rig.health.ready, "a tick is not a canary"
     rig.hear(Canary("me", rig.bus.canaries[-1]))
 
     async def answered(seconds: float) -> None:

@@ -8,7 +8,7 @@ what was not acknowledged is delivered again, and the owner opens the next one.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple, cast
 
@@ -16,12 +16,12 @@ import aio_pika
 import aiormq
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
-from aiormq.exceptions import AMQPError
 from pamqp import commands as spec
 from pamqp.common import FieldValue
 
 from chatmesh.bus import topology
 from chatmesh.bus.link import PublishFailed, failures_told, with_heartbeat
+from chatmesh.bus.losses import losses_as, losses_ignored, told
 from chatmesh.bus.outgoing import LinkLost
 from chatmesh.runtime.clock import Clock
 from chatmesh.wire import dead_letters
@@ -118,15 +118,13 @@ class Duplex:
             for queue, (channel, tag) in self._consumers.items():
                 if tag not in channel.consumers:
                     raise LinkLost(f"the consumer of {queue} is gone")
-            try:
+            with _losses_told():
                 for queue in self._consumers:
                     seen = await self.declaring.queue_declare(
                         queue, passive=True, timeout=DECLARE_S
                     )
                     if not seen.consumer_count:
                         raise LinkLost(f"the broker knows no consumer of {queue}")
-            except (AMQPError, OSError, TimeoutError, RuntimeError) as error:
-                raise LinkLost(f"{type(error).__name__}: {error}") from error
 
     async def consume(self, queue: str, sink: Sink, *, prefetch: int) -> None:
         """Hand what arrives to `sink`, unacknowledged. Raises LinkLost."""
@@ -270,8 +268,7 @@ async def open_duplex(
         yield duplex
     finally:
         if connection is not None:
-            # What is left of a broken link is of no use; its queues die with it.
-            with contextlib.suppress(TimeoutError, AMQPError, OSError, RuntimeError):
+            with losses_ignored():
                 async with asyncio.timeout(CLOSE_S):
                     await connection.close()
 
@@ -305,11 +302,5 @@ def _delivery(message: DeliveredMessage, channel: aiormq.Channel) -> Delivery:
     )
 
 
-@contextlib.contextmanager
-def _losses_told() -> Generator[None]:
-    try:
-        yield
-    except TimeoutError as error:
-        raise LinkLost("no answer from the broker in time") from error
-    except (AMQPError, OSError, RuntimeError) as error:
-        raise LinkLost(f"{type(error).__name__}: {error}") from error
+def _losses_told() -> contextlib.AbstractContextManager[None]:
+    return losses_as(lambda error: LinkLost(told(error)))

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 from urllib.parse import urlsplit, urlunsplit
 
@@ -18,10 +18,11 @@ import aio_pika
 import aiormq
 import aiormq.abc
 from aio_pika.abc import AbstractConnection
-from aiormq.exceptions import AMQPError, DeliveryError, PublishError
+from aiormq.exceptions import DeliveryError, PublishError
 from pamqp import commands as amqp
 from pamqp.common import FieldValue
 
+from chatmesh.bus.losses import is_loss, losses_as, losses_ignored, told
 from chatmesh.bus.topology import declare
 from chatmesh.runtime.backoff import Backoff
 from chatmesh.runtime.clock import Clock
@@ -182,7 +183,7 @@ class Link:
         """Build a line and watch it until it fails; says why it failed."""
         self._failed = asyncio.get_running_loop().create_future()
         connection: AbstractConnection | None = None
-        told = False
+        owner_knows = False
         try:
             async with asyncio.timeout(CONNECT_WITHIN_S):
                 connection = await aio_pika.connect(
@@ -190,7 +191,7 @@ class Link:
                 )
             async with asyncio.timeout(DECLARE_WITHIN_S):
                 line = await self._open(connection)
-                told = True
+                owner_knows = True
                 await self._owner.link_up(line)
             self.line = line
             self._backoff.reset()
@@ -198,11 +199,15 @@ class Link:
             return await self._failed
         except TimeoutError:
             return "no answer from the broker in time"
-        except (AMQPError, OSError, PublishFailed) as error:
-            return f"{type(error).__name__}: {error}"
+        except PublishFailed as failed:
+            return str(failed)
+        except Exception as error:
+            if is_loss(error):
+                return told(error)
+            raise
         finally:
             self.line = None
-            if told:
+            if owner_knows:
                 self._owner.link_down("broker link lost")
             if connection is not None:
                 await _close_quietly(connection)
@@ -260,28 +265,29 @@ def split_urls(urls: str) -> list[str]:
     return [url for url in urls.replace(",", " ").split() if url]
 
 
-@contextlib.contextmanager
 def failures_told(
     refused: type[PublishFailed] = PublishFailed,
-) -> Generator[None]:
+) -> contextlib.AbstractContextManager[None]:
     """Turn what the client library raises into the one exception callers know.
 
     `refused` is raised where the broker says that it does not take the message.
     """
-    try:
-        yield
-    except PublishError as error:
-        raise PublishFailed("no queue is bound", unroutable=True) from error
-    except DeliveryError as error:
-        raise refused("refused by the broker") from error
-    except TimeoutError as error:
-        raise PublishFailed("no answer from the broker in time") from error
-    except (AMQPError, OSError, RuntimeError) as error:
-        raise PublishFailed(f"link lost: {type(error).__name__}") from error
+
+    def tell(error: Exception) -> PublishFailed:
+        match error:
+            case PublishError():
+                return PublishFailed("no queue is bound", unroutable=True)
+            case DeliveryError():
+                return refused("refused by the broker")
+            case TimeoutError():
+                return PublishFailed("no answer from the broker in time")
+            case _:
+                return PublishFailed(f"link lost: {type(error).__name__}")
+
+    return losses_as(tell)
 
 
 async def _close_quietly(connection: AbstractConnection) -> None:
-    # What is left of a broken line is of no use; its exclusive queue dies with it.
-    with contextlib.suppress(TimeoutError, AMQPError, OSError):
+    with losses_ignored():
         async with asyncio.timeout(CLOSE_WITHIN_S):
             await connection.close()

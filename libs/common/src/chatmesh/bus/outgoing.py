@@ -14,10 +14,10 @@ from typing import Final, NamedTuple, cast
 import pamqp.frame
 from aiormq.abc import AbstractConnection, ChannelFrame, ExceptionType
 from aiormq.channel import Channel
-from aiormq.exceptions import AMQPError
 from pamqp import commands as spec
 from pamqp.header import ContentHeader
 
+from chatmesh.bus.losses import losses_as, told
 from chatmesh.bus.one_life import when_closed
 from chatmesh.wire.messages import CONTENT_TYPE
 
@@ -127,7 +127,7 @@ class Outgoing:
 
     async def run(self) -> None:
         """Write what is to be written, until the link ends. Raises LinkLost."""
-        try:
+        with losses_as(lambda error: LinkLost(told(error))):
             while True:
                 await self._more.wait()
                 self._more.clear()
@@ -142,8 +142,6 @@ class Outgoing:
                     )
                     await drained
                 self._written.set()
-        except (AMQPError, ConnectionError, RuntimeError) as error:
-            raise LinkLost(str(error)) from error
 
     def _write(self, payload: bytes) -> None:
         self._waiting.append(payload)

@@ -14,7 +14,6 @@ from typing import Final, NamedTuple, TypeAlias, cast
 
 from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
 from aiormq.channel import Channel as AmqpChannel
-from aiormq.exceptions import AMQPError
 from faststream import AckPolicy
 from faststream.rabbit import (
     Channel,
@@ -29,6 +28,7 @@ from yarl import URL
 
 from chatmesh.bus import topology
 from chatmesh.bus.acks import AckWindow
+from chatmesh.bus.losses import losses_as, losses_ignored, told
 from chatmesh.bus.one_life import (
     OneLifeBroker,
     OneLifeConnection,
@@ -152,7 +152,7 @@ class WorkLink:
 
     async def open(self) -> None:
         """Connect, declare, answer requests. Raises LinkLost with the cause."""
-        try:
+        with losses_as(_lost):
             async with asyncio.timeout(self._options.connect_timeout_s):
                 connection = cast("OneLifeConnection", await self._broker.connect())
                 self._amqp = connection.amqp
@@ -170,8 +170,6 @@ class WorkLink:
                     self._requests, self._on_request, self._requests_channel
                 )
                 await self._answering.start()
-        except (AMQPError, OSError, TimeoutError, RuntimeError) as error:
-            raise LinkLost(_told(error)) from error
 
     async def run(self) -> None:
         """Serve until the link ends. Raises LinkLost with the cause, always."""
@@ -203,15 +201,13 @@ class WorkLink:
     async def close(self) -> None:
         """Leave nothing behind; what was not acknowledged goes back to the broker."""
         self.lose("link closed")
-        try:
+        with losses_ignored():
             async with asyncio.timeout(_CLOSE_S):
                 if self._amqp is not None and not self._amqp.is_closed:
                     await self._amqp.close()
-        except (AMQPError, OSError, TimeoutError, RuntimeError) as error:
-            _log.debug("broker link did not close cleanly", exc_info=error)
 
     def _closed(self, error: BaseException | None) -> None:
-        self.lose(f"closed: {_told(error)}" if error else "closed")
+        self.lose(f"closed: {told(error)}" if error else "closed")
 
     # -- Queues ----------------------------------------------------------------------
 
@@ -228,10 +224,8 @@ class WorkLink:
         subscriber = self._subscriber(
             self._partition_source(partition), on_work, self._work_channel
         )
-        try:
+        with losses_as(self._ended_by):
             await subscriber.start()
-        except (AMQPError, OSError, TimeoutError, RuntimeError) as error:
-            raise self._ended_by(error) from error
         # From now on it is looked after.
         self._partitions[partition] = subscriber
 
@@ -243,21 +237,17 @@ class WorkLink:
         subscriber = self._partitions.pop(partition, None)
         if subscriber is None:
             return
-        try:
+        with losses_as(self._ended_by):
             await subscriber.stop()
-        except (AMQPError, OSError, TimeoutError, RuntimeError) as error:
-            raise self._ended_by(error) from error
 
     async def declare(
         self, declare: Callable[[AbstractChannel, Topics], Awaitable[None]]
     ) -> None:
         """Declare what only this service has, before consuming it. Raises LinkLost."""
         assert self._control is not None, "a link declares once it is open"
-        try:
+        with losses_as(self._ended_by):
             async with asyncio.timeout(self._options.connect_timeout_s):
                 await declare(self._control, self._options.topics)
-        except (AMQPError, OSError, TimeoutError, RuntimeError) as error:
-            raise self._ended_by(error) from error
 
     async def listen(
         self,
@@ -276,7 +266,7 @@ class WorkLink:
             heard(message.body)
 
         control, within_s = self._control, self._options.connect_timeout_s
-        try:
+        with losses_as(self._ended_by):
             await control.queue_declare(
                 queue, exclusive=True, auto_delete=True, timeout=within_s
             )
@@ -284,8 +274,6 @@ class WorkLink:
             await control.basic_consume(
                 queue, on_message, no_ack=True, exclusive=True, timeout=within_s
             )
-        except (AMQPError, OSError, TimeoutError, RuntimeError) as error:
-            raise self._ended_by(error) from error
         self._private.add(queue)
 
     async def take_answers(self, heard: Callable[[bytes], None]) -> str:
@@ -296,7 +284,7 @@ class WorkLink:
             heard(message.body)
 
         within_s = self._options.connect_timeout_s
-        try:
+        with losses_as(self._ended_by):
             declared = await self._control.queue_declare(
                 exclusive=True, auto_delete=True, timeout=within_s
             )
@@ -304,8 +292,6 @@ class WorkLink:
             await self._control.basic_consume(
                 queue, on_message, no_ack=True, timeout=within_s
             )
-        except (AMQPError, OSError, TimeoutError, RuntimeError) as error:
-            raise self._ended_by(error) from error
         self._private.add(queue)
         return queue
 
@@ -386,7 +372,7 @@ class WorkLink:
     ) -> None:
         """Publish one durable message that has to reach a queue. Raises LinkLost."""
         assert self._careful is not None, "a link publishes once it is open"
-        try:
+        with losses_as(self._ended_by):
             await self._careful.basic_publish(
                 body,
                 exchange=exchange,
@@ -397,8 +383,6 @@ class WorkLink:
                     content_type=CONTENT_TYPE, delivery_mode=2, headers=headers
                 ),
             )
-        except (AMQPError, OSError, TimeoutError, RuntimeError) as error:
-            raise self._ended_by(error) from error
 
     async def flush(self) -> None:
         """Return once everything so far, acknowledgements too, is on its way."""
@@ -438,7 +422,7 @@ class WorkLink:
             )
             return seen.consumer_count or 0
 
-        try:
+        with losses_as(_lost):
             for queue in (self._requests.queue, *self._private):
                 if not await count(queue):
                     raise LinkLost(f"the broker knows no consumer of {queue}")
@@ -449,12 +433,10 @@ class WorkLink:
                 held = self._partitions.get(partition) is subscriber
                 if held and not consumers:
                     raise LinkLost(f"the broker knows no consumer of {queue}")
-        except (AMQPError, OSError, TimeoutError, RuntimeError) as error:
-            raise LinkLost(_told(error)) from error
 
-    def _ended_by(self, error: BaseException) -> LinkLost:
-        self.lose(_told(error))
-        return LinkLost(_told(error))
+    def _ended_by(self, error: Exception) -> LinkLost:
+        self.lose(told(error))
+        return _lost(error)
 
 
 async def _is_blocked(amqp: AbstractConnection) -> bool:
@@ -480,5 +462,5 @@ def with_heartbeat(url: str, heartbeat_s: int) -> str:
     return str(parsed.update_query(heartbeat=heartbeat_s))
 
 
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+def _lost(error: Exception) -> LinkLost:
+    return LinkLost(told(error))

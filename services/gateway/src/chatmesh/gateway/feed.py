@@ -36,8 +36,6 @@ log = logging.getLogger(__name__)
 
 BINDINGS_PER_BATCH_MAX: Final = 1000
 HEADS_PER_REQUEST_MAX: Final = 2000
-HEADS_WITHIN_S: Final = 1.0
-"""Heads that have not come, or could not be told, are asked for again after this long."""
 COMPARE_EVERY_S: Final = 30.0
 """Also with a good link: an event lost without a trace is missed until the next one."""
 WAITING_MAX: Final = 100_000
@@ -471,7 +469,7 @@ class Feed:
         late = [
             request
             for request, asked in self._heads.items()
-            if now_s - asked.since_s > HEADS_WITHIN_S
+            if now_s - asked.since_s > self._reads.within_s
         ]
         for request in late:
             names = self._heads.pop(request).names

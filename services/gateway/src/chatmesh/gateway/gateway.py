@@ -566,7 +566,8 @@ class Gateway:
     async def link_up(self) -> None:
         """A line to the broker stands. Raises PublishFailed when it is gone again."""
         self._health.set(BROKER_CHECK, ok=True)
-        self._canary_heard_s = self._clock.monotonic_s()
+        # As if one had just been sent: only one that was sent on this line counts.
+        self._canary_heard_s = self._canary_sent_s = self._clock.monotonic_s()
         self._health.set(CANARY_CHECK, ok=False, reason="not heard yet on this line")
         await self.feed.link_up()
         self.presence.link_up()
@@ -592,6 +593,9 @@ class Gateway:
             await self._clock.sleep(TEND_S)
             lag_s = self._clock.monotonic_s() - slept_s - TEND_S
             self._metrics.loop_lag_seconds.set(max(0.0, lag_s))
+            # After a stall, timers come before sockets: what clients have long answered
+            # is read first, so that nobody is judged for what we had no time to hear.
+            await self._clock.sleep(0)
             self.wheel.turn(self._clock.monotonic_s())
             self._commits.give_up_overdue()
             self._reads.give_up_overdue()

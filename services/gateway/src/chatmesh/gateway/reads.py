@@ -54,7 +54,8 @@ class Reads:
         tracing: Tracing = OFF,
     ) -> None:
         self._bus = bus
-        self._within_s = within_s
+        self.within_s = within_s
+        """History answers within this or not at all; whoever wants to, asks again."""
         self._clock = clock
         self._metrics = metrics
         self._tracing = tracing
@@ -83,9 +84,7 @@ class Reads:
             trace_names.ASK_HISTORY, traceparents, kind=SpanKind.CLIENT
         )
         if spans:
-            read = msgspec.structs.replace(
-                read, traceparent=next(iter(spans.traceparents))
-            )
+            read = msgspec.structs.replace(read, traceparent=spans.traceparent)
             self._asked[request].spans = spans
         # Not taken means too many wait: like everything late it is answered with None.
         if self._gatherer.put(msgspec.structs.replace(read, request=request)):
@@ -104,7 +103,7 @@ class Reads:
 
     def give_up_overdue(self) -> None:
         """Answer what was asked too long ago; call it every so often."""
-        overdue_s = self._clock.monotonic_s() - self._within_s
+        overdue_s = self._clock.monotonic_s() - self.within_s
         late: list[int] = []
         for request, asked in self._asked.items():
             if asked.since_s > overdue_s:
