@@ -131,6 +131,12 @@ FILTERS = st.recursive(
 ) | st.sampled_from([None, 200, 400]).map(lambda depth: deep_filter(depth or 2))
 
 
+WISHES = st.fixed_dictionaries(
+    {"tf": FILTERS}, optional={"delta": st.just("fossil"), "recover": st.booleans()}
+)
+"""What a connect may wish of the channels that the server subscribes it to."""
+
+
 def deep_filter(depth: int) -> dict[str, object]:
     """`not` of `not` of … something."""
     node: dict[str, object] = {"key": "k", "cmp": "ex"}
@@ -154,7 +160,9 @@ MESSAGE = st.fixed_dictionaries(
 )
 REQUESTS = st.one_of(
     _request(
-        "connect", token=TOKENS, subs=st.dictionaries(CHANNELS, PLACE, max_size=2)
+        "connect",
+        token=TOKENS,
+        subs=st.dictionaries(CHANNELS, PLACE | WISHES, max_size=2),
     ),
     _request(
         "subscribe",

@@ -519,6 +519,37 @@ async def test_one_burst_over_the_whole_budget_is_recovered_from_too(
     assert rig.metric("slow_client_steps_total", step="close") == 0
 
 
+async def test_who_is_closed_by_its_own_subscribe_reply_is_not_left_behind() -> None:
+    """What it missed is too much for a client that does not read: it joins nothing."""
+    rig = Rig(outbox_bytes_max=64 * 1024)
+    rig.log("rich:a")
+    for _ in range(8):
+        rig.logs["rich:a"].append(data=big(30))
+    slow = await rig.connected()
+    slow.connection.pause()
+    place = {"channel": "rich:a", "recover": True, "offset": 0, "epoch": "e1"}
+    slow.says({"id": 5, "subscribe": place})
+    await rig.answer()
+
+    assert slow.goodbye == 3008
+    assert "rich:a" not in rig.gateway.hub
+    await rig.close()
+
+
+async def test_a_filter_that_means_nothing_stays_outside(rig: Rig) -> None:
+    """Also where it comes with the connect: events go on for everyone."""
+    ada = rig.client()
+    wish = {"#ada": {"tf": {"op": "not"}, "delta": "fossil"}}
+    ada.says({"id": 1, "connect": {"token": "ada", "subs": wish}})
+    await rig.answer()
+    (welcome,) = await ada.hears()
+    assert "#ada" in welcome["connect"]["subs"]  # type: ignore[index]
+
+    rig.say("#ada")
+
+    assert await ada.publications() == [1]
+
+
 async def test_a_client_that_pauses_shortly_loses_nothing(rig: Rig) -> None:
     """Below the budget everything waits and comes in order."""
     slow = await rig.subscribed(ROOM)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chatmesh.gateway.policy import Policy
+from chatmesh.gateway.policy import Policy, Seat
 from chatmesh.wire.errors import PERMISSION_DENIED, UNKNOWN_CHANNEL, ErrorReply
 from chatmesh.wire.namespaces import NamespaceOptions, Who
 
@@ -58,32 +58,35 @@ ASKS = {
 
 @pytest.mark.parametrize("what", ASKS)
 @pytest.mark.parametrize(
-    ("channel", "user", "subscribed", "expected"),
+    ("channel", "user", "seat", "expected"),
     [
-        ("everyone:a", NOBODY, False, None),
-        ("users:a", ADA, False, None),
-        ("users:a", NOBODY, False, PERMISSION_DENIED),
-        ("users:a", NOBODY, True, None),
-        ("subscribers:a", ADA, False, PERMISSION_DENIED),
-        ("subscribers:a", ADA, True, None),
-        ("nobody:a", ADA, True, PERMISSION_DENIED),
-        ("nowhere:a", ADA, False, UNKNOWN_CHANNEL),
-        ("everyone:$a", ADA, False, PERMISSION_DENIED),
-        ("everyone:$a", ADA, True, None),
-        ("everyone:dm#bob", ADA, False, PERMISSION_DENIED),
-        ("everyone:dm#bob,ada", ADA, False, PERMISSION_DENIED),
-        ("everyone:dm#bob,ada", ADA, True, None),
+        ("everyone:a", NOBODY, Seat.NONE, None),
+        ("users:a", ADA, Seat.NONE, None),
+        ("users:a", NOBODY, Seat.NONE, PERMISSION_DENIED),
+        ("users:a", NOBODY, Seat.TAKEN, PERMISSION_DENIED),
+        ("users:a", NOBODY, Seat.GRANTED, None),
+        ("subscribers:a", ADA, Seat.NONE, PERMISSION_DENIED),
+        ("subscribers:a", ADA, Seat.TAKEN, None),
+        ("subscribers:a", NOBODY, Seat.GRANTED, None),
+        ("nobody:a", ADA, Seat.TAKEN, PERMISSION_DENIED),
+        ("nobody:a", ADA, Seat.GRANTED, PERMISSION_DENIED),
+        ("nowhere:a", ADA, Seat.NONE, UNKNOWN_CHANNEL),
+        ("everyone:$a", ADA, Seat.NONE, PERMISSION_DENIED),
+        ("everyone:$a", ADA, Seat.GRANTED, None),
+        ("everyone:dm#bob", ADA, Seat.NONE, PERMISSION_DENIED),
+        ("everyone:dm#bob,ada", ADA, Seat.NONE, PERMISSION_DENIED),
+        ("everyone:dm#bob,ada", ADA, Seat.TAKEN, None),
     ],
 )
 def test_who_may_act_in_a_channel(
     what: str,
     channel: str,
     user: str,
-    subscribed: bool,  # noqa: FBT001 - a column of the table
+    seat: Seat,
     expected: ErrorReply | None,
 ) -> None:
     """Publish, read history and see presence follow one rule."""
-    assert expected == ASKS[what](channel, user, subscribed=subscribed)
+    assert expected == ASKS[what](channel, user, seat)
 
 
 @pytest.mark.parametrize("what", ASKS)
@@ -93,10 +96,10 @@ def test_insecure_allows_everything_that_exists(what: str) -> None:
     ask = getattr(open_to_all, f"refuses_{what}")
 
     for channel in ("nobody:$a", "dm#bob", "everyone:a"):
-        assert ask(channel, NOBODY, subscribed=False) is None
+        assert ask(channel, NOBODY, Seat.NONE) is None
         assert open_to_all.refuses_subscribe(channel, NOBODY) is None
     assert open_to_all.refuses_subscribe("nowhere:a", NOBODY) == UNKNOWN_CHANNEL
-    assert ask("nowhere:a", NOBODY, subscribed=True) == UNKNOWN_CHANNEL
+    assert ask("nowhere:a", NOBODY, Seat.TAKEN) == UNKNOWN_CHANNEL
 
 
 def test_personal_channels_are_in_every_namespace_that_has_them() -> None:

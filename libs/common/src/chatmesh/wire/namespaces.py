@@ -65,7 +65,7 @@ class NamespaceOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recover: bool = True
     """Offer recovery to subscribers of durable channels."""
     force_recovery: bool = False
-    """Recover subscribers whether or not they asked."""
+    """Known from servers that ask clients whether to recover; here all do, with `recover`."""
 
     cache_recovery: bool = False
     """Recovery gives the newest publication only: for status channels."""

@@ -226,6 +226,10 @@ class Connection:
     def perform(self, effects: list[Effect]) -> None:
         """Perform effects in order; nothing else happens to the client in between."""
         for effect in effects:
+            if self.closed and not isinstance(effect, fx.Leave):
+                # Closed by an effect before: too slow for a reply, say. What would
+                # make it part of anything now would never be undone.
+                continue
             match effect:
                 case fx.Send(reply):
                     self.deliver(self.codec.reply(reply))

@@ -187,7 +187,7 @@ class Gateway:
         )
         self.services = ServiceDesk(bus, clock=clock, tasks=tasks, metrics=metrics)
         self._fences = Fences()
-        self._live = LivePublisher(bus, tasks)
+        self._live = LivePublisher(bus, tasks, clock)
 
     # -- Connections ------------------------------------------------------------------
 

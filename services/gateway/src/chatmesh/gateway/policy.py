@@ -1,5 +1,6 @@
 """Who may do what in which channel; pure, and the same for people, bots and agents."""
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,16 @@ from chatmesh.wire.errors import (
     ErrorReply,
 )
 from chatmesh.wire.namespaces import NamespaceOptions, Who
+
+
+class Seat(enum.Enum):
+    """How a connection stands to a channel that it wants to act in."""
+
+    NONE = enum.auto()
+    TAKEN = enum.auto()
+    """It subscribed, because the namespace's options let it in."""
+    GRANTED = enum.auto()
+    """The server, or a token for this channel, made it a subscriber."""
 
 
 class _SaidOfRole(msgspec.Struct):
@@ -53,20 +64,16 @@ class Policy:
             return None if user and user in listed else PERMISSION_DENIED
         return _refuses(options.subscribe, user, subscribed=False)
 
-    def refuses_publish(
-        self, channel: str, user: str, *, subscribed: bool
-    ) -> ErrorReply | None:
-        return self._refuses(channel, user, "publish", subscribed=subscribed)
+    def refuses_publish(self, channel: str, user: str, seat: Seat) -> ErrorReply | None:
+        return self._refuses(channel, user, "publish", seat)
 
-    def refuses_history(
-        self, channel: str, user: str, *, subscribed: bool
-    ) -> ErrorReply | None:
-        return self._refuses(channel, user, "read_history", subscribed=subscribed)
+    def refuses_history(self, channel: str, user: str, seat: Seat) -> ErrorReply | None:
+        return self._refuses(channel, user, "read_history", seat)
 
     def refuses_presence(
-        self, channel: str, user: str, *, subscribed: bool
+        self, channel: str, user: str, seat: Seat
     ) -> ErrorReply | None:
-        return self._refuses(channel, user, "see_presence", subscribed=subscribed)
+        return self._refuses(channel, user, "see_presence", seat)
 
     def personal_channels(self, user: str) -> list[str]:
         """Channels the server subscribes this user to on every connection.
@@ -98,20 +105,22 @@ class Policy:
         return self.role if claims.user else Role.GUEST
 
     def _refuses(
-        self, channel: str, user: str, option: str, *, subscribed: bool
+        self, channel: str, user: str, option: str, seat: Seat
     ) -> ErrorReply | None:
         options = self.options(channel)
         if options is None:
             return UNKNOWN_CHANNEL
-        if self.insecure or subscribed:
-            # A subscriber is refused only where nobody at all is let in.
-            who: Who = getattr(options, option)
-            closed = who is Who.NOBODY and not self.insecure
-            return PERMISSION_DENIED if closed else None
-        if channels.is_private(channel) or channels.users_of(channel) is not None:
+        if self.insecure:
+            return None
+        who: Who = getattr(options, option)
+        if seat is Seat.GRANTED:
+            # A grant widens what the namespace allows, but for what nobody may.
+            return PERMISSION_DENIED if who is Who.NOBODY else None
+        closed = channels.is_private(channel) or channels.users_of(channel) is not None
+        if closed and seat is Seat.NONE:
             # Whoever belongs here is subscribed; options do not open it to others.
             return PERMISSION_DENIED
-        return _refuses(getattr(options, option), user, subscribed=False)
+        return _refuses(who, user, subscribed=seat is Seat.TAKEN)
 
 
 def _role_in(said: bytes) -> str:

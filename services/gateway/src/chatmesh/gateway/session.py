@@ -34,7 +34,7 @@ from chatmesh.gateway.awaited import (
 from chatmesh.gateway.bodies import BadBody, Call, body_of, message_of
 from chatmesh.gateway.effects import Effect, Heard, Want
 from chatmesh.gateway.pace import Pace, Paces, Verdict
-from chatmesh.gateway.policy import Policy
+from chatmesh.gateway.policy import Policy, Seat
 from chatmesh.gateway.subscriptions import (
     Grant,
     Subscription,
@@ -532,6 +532,9 @@ class Session:
             said = claims.subs.get(name, NOTHING_SAID)
             options = overridden(options, said.override)
             wanted = request.subs.get(name)
+            if wanted is not None and refuses_wishes(wanted, options):
+                # Nobody is turned away for a wish about what the server decides.
+                wanted = msgspec.structs.replace(wanted, tf=None)
             heard = hearing_of(wanted, options)
             wants.append(want_of(name, options, wanted, heard))
             self.subscriptions[name] = Subscription(
@@ -654,7 +657,7 @@ class Session:
                         close_codes.INVALID_TOKEN.because("for another subscription")
                     )
                 sub = self.subscriptions[request.channel]
-                sub.allowed = True
+                sub.allowed = sub.by_token = True
                 sub.expires_at_s = claims.expire_at
                 sub.options = overridden(sub.options, claims.override)
                 sub.data, sub.chan_info = claims.data, claims.info
@@ -795,14 +798,14 @@ class Session:
         reason = channels.refusal(channel)
         if reason is not None:
             return errors.because(errors.BAD_REQUEST, reason)
-        return self._policy.refuses_publish(
-            channel, self.user, subscribed=self._may_speak_in(channel)
-        )
+        return self._policy.refuses_publish(channel, self.user, self._seat_in(channel))
 
-    def _may_speak_in(self, channel: str) -> bool:
-        """Whether a subscription stands, or is only waiting for the channel."""
+    def _seat_in(self, channel: str) -> Seat:
+        """By a subscription that stands, or is only waiting for the channel."""
         sub = self.subscriptions.get(channel)
-        return sub is not None and sub.allowed
+        if sub is None or not sub.allowed:
+            return Seat.NONE
+        return Seat.GRANTED if sub.server_side or sub.by_token else Seat.TAKEN
 
     def _rpc(  # noqa: PLR0911 - a line a call
         self, command: int, request: client.RPCRequest
@@ -909,9 +912,7 @@ class Session:
         options = sub.options if sub is not None else self._policy.options(channel)
         if options is not None and not options.presence:
             return errors.NOT_AVAILABLE
-        return self._policy.refuses_presence(
-            channel, self.user, subscribed=self._may_speak_in(channel)
-        )
+        return self._policy.refuses_presence(channel, self.user, self._seat_in(channel))
 
     def _ask(self, command: int, ask: PresenceAsk, *, rpc: bool) -> list[Effect]:
         awaited = self._await(AskingPresence(command, isinstance(ask, CountsAsk), rpc))
@@ -970,7 +971,7 @@ class Session:
         if options is not None and not options.durable:
             return errors.NOT_AVAILABLE
         refused = self._policy.refuses_history(
-            channel, self.user, subscribed=self._may_speak_in(channel)
+            channel, self.user, self._seat_in(channel)
         )
         if refused is not None:
             return refused

@@ -22,6 +22,8 @@ class Subscription:
 
     options: NamespaceOptions
     server_side: bool = False
+    by_token: bool = False
+    """A token of its own let it in, whatever the namespace says."""
     allowed: bool = True
     """False while the token that has to allow it is being checked."""
     joined: bool = False

@@ -431,7 +431,8 @@ class TokenVerifier:
         if said.exp is not None and now_s >= said.exp + leeway_s:
             raise TokenExpired("the token has expired")
         if said.nbf is not None and now_s + leeway_s < said.nbf:
-            raise TokenInvalid("the token is not valid yet")
+            # As with one that has expired, another one helps: no reason to stay away.
+            raise TokenExpired("the token is not valid yet")
         # `exp` only bounds the token when `expire_at` bounds the connection.
         end = said.exp if said.expire_at is None else said.expire_at
         if not end:

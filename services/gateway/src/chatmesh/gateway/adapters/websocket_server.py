@@ -140,8 +140,7 @@ class Socket(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
-        wheel = self._server.gateway.wheel
-        wheel.board(self, self._server.clock.monotonic_s() + HANDSHAKE_WITHIN_S)
+        self._go_within(HANDSHAKE_WITHIN_S)
 
     def data_received(self, data: bytes) -> None:
         self._protocol.receive_data(data)
@@ -174,6 +173,10 @@ class Socket(asyncio.Protocol):
         self.abort()
         return None
 
+    def _go_within(self, seconds: float) -> None:
+        now_s = self._server.clock.monotonic_s()
+        self._server.gateway.wheel.board(self, now_s + seconds)
+
     # -- Sink -------------------------------------------------------------------------
 
     def write(self, frame: bytes) -> None:
@@ -189,9 +192,7 @@ class Socket(asyncio.Protocol):
             self.abort()
             return
         self._write_out()
-        self._server.gateway.wheel.board(
-            self, self._server.clock.monotonic_s() + CLOSE_WITHIN_S
-        )
+        self._go_within(CLOSE_WITHIN_S)
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -206,11 +207,22 @@ class Socket(asyncio.Protocol):
             elif isinstance(event, Frame):
                 self._on_frame(event)
         self._write_out()
-        if self._connection is not None and self._protocol.state is not State.OPEN:
+        connection = self._connection
+        if connection is None:
+            return
+        if self._protocol.state is not State.OPEN and not connection.closed:
             # The client said goodbye, or broke the framing: the session is over.
             said = self._protocol.close_rcvd
             clean = said is not None and said.code in _MEANT
-            self._connection.disconnected(clean=clean)
+            connection.disconnected(clean=clean)
+            # One that reads no more would keep the end of the stream waiting for ever.
+            self._go_within(CLOSE_WITHIN_S)
+        elif (
+            connection.paused
+            and self._unread_bytes() > self._server.settings.outbox_bytes_max
+        ):
+            # Answers of the engine's own, to pings, know no outbox.
+            self.abort()
 
     def _on_request(self, request: Request) -> None:
         try:
@@ -242,9 +254,7 @@ class Socket(asyncio.Protocol):
 
     def _respond(self, response: Response) -> None:
         self._protocol.send_response(response)
-        self._server.gateway.wheel.board(
-            self, self._server.clock.monotonic_s() + CLOSE_WITHIN_S
-        )
+        self._go_within(CLOSE_WITHIN_S)
 
     def _on_frame(self, frame: Frame) -> None:
         connection = self._connection
@@ -265,6 +275,12 @@ class Socket(asyncio.Protocol):
                 connection.heard_pong()
             case Opcode.PING | Opcode.CLOSE:
                 pass  # The engine answers these itself.
+
+    def _unread_bytes(self) -> int:
+        """What the transport holds because the client does not read."""
+        if self._transport is None:
+            return 0
+        return self._transport.get_write_buffer_size()
 
     def _write_out(self) -> None:
         """Write what the engine has to say; an empty piece means: end the stream."""
