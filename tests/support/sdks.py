@@ -1,6 +1,7 @@
 """The published client libraries behind one face, so that one test speaks for all."""
 
 import asyncio
+import base64
 import json
 import shutil
 import subprocess
@@ -12,12 +13,15 @@ from typing import Any, Final, Protocol
 
 import centrifuge
 from centrifuge import StreamPosition
+from centrifuge.filter import FilterNode
 
 from support.eventually import eventually
 
 JS: Final = Path(__file__).parents[1] / "system" / "js"
 WITHIN_S: Final = 15.0
 INSTALL_WITHIN_S: Final = 120.0
+BYTES: Final = "$bytes"
+"""How a payload that is no JSON is written between us and the JavaScript process."""
 
 Event = dict[str, Any]
 
@@ -46,17 +50,18 @@ class Sdk(Protocol):
         states: Sequence[Event] = (),
         members: bool = False,
         delta: bool = False,
+        tags: Event | None = None,
     ) -> None:
         """`states` is what the application's getState gives, one after the other.
 
-        `members` asks for joins and leaves, `delta` for differences.
+        `members` asks for joins and leaves, `delta` for differences, `tags` is a filter.
         """
         ...
 
     async def unsubscribe(self, channel: str) -> None: ...
     async def resubscribe(self, channel: str) -> None: ...
     async def publish(self, channel: str, data: object) -> None:
-        """Raises Refused, like everything that is asked for here."""
+        """`bytes` go as they are, in Protobuf. Raises Refused, like all that is asked here."""
         ...
 
     async def rpc(self, method: str, data: object) -> Any: ...  # noqa: ANN401
@@ -203,6 +208,8 @@ class JavaScript:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
             said = json.loads(line)
+            if isinstance(data := said.get("data"), dict) and BYTES in data:
+                said["data"] = base64.b64decode(data[BYTES])
             if "event" in said:
                 self.events.append(said)
                 continue
@@ -235,8 +242,11 @@ class JavaScript:
         states: Sequence[Event] = (),
         members: bool = False,
         delta: bool = False,
+        tags: Event | None = None,
     ) -> None:
         more: Event = {} if since is None else {"since": since}
+        if tags is not None:
+            more["tags"] = tags
         if states:
             more["states"] = states
         if members:
@@ -252,6 +262,8 @@ class JavaScript:
         await self._call("resubscribe", channel=channel)
 
     async def publish(self, channel: str, data: object) -> None:
+        if isinstance(data, bytes):
+            data = {BYTES: base64.b64encode(data).decode()}
         await self._call("publish", channel=channel, data=data)
 
     async def rpc(self, method: str, data: object) -> Any:  # noqa: ANN401
@@ -304,10 +316,17 @@ class Python:
         )
 
     def pack(self, value: object) -> Any:  # noqa: ANN401
-        return json.dumps(value).encode() if self._protobuf else value
+        if not self._protobuf:
+            return value
+        return value if isinstance(value, bytes) else json.dumps(value).encode()
 
     def unpack(self, data: Any) -> Any:  # noqa: ANN401
-        return json.loads(data) if self._protobuf and data is not None else data
+        if not self._protobuf or data is None:
+            return data
+        try:
+            return json.loads(data)
+        except ValueError:
+            return data
 
     def told(self, kind: str, **more: object) -> None:
         self.events.append({"event": kind, **more})
@@ -331,6 +350,7 @@ class Python:
         states: Sequence[Event] = (),
         members: bool = False,
         delta: bool = False,
+        tags: Event | None = None,
     ) -> None:
         # This SDK has no `since`; where an application stands is what it is asked for.
         rest = list(states) if since is None else [since]
@@ -348,6 +368,7 @@ class Python:
             get_state=state if rest else None,
             join_leave=members,
             delta=centrifuge.DeltaType.FOSSIL if delta else None,
+            tags_filter=FilterNode(tags) if tags is not None else None,
         )
         self._subscriptions[channel] = subscription
         await subscription.subscribe()
@@ -444,7 +465,7 @@ class _SubscriptionEvents(centrifuge.SubscriptionEventHandler):
         )
 
     async def on_join(self, ctx: centrifuge.JoinContext) -> None:
-        self._sdk.told("join", channel=self._channel, user=ctx.info.user)
+        self._sdk.told("join", channel=self._channel, **_who(ctx.info))
 
     async def on_leave(self, ctx: centrifuge.LeaveContext) -> None:
         self._sdk.told("leave", channel=self._channel, user=ctx.info.user)
@@ -456,3 +477,10 @@ class _SubscriptionEvents(centrifuge.SubscriptionEventHandler):
 
     async def on_publication(self, ctx: centrifuge.PublicationContext) -> None:
         self._sdk.told_publication(self._channel, ctx.pub)
+
+
+def _who(info: centrifuge.ClientInfo) -> Event:
+    said = info.chan_info
+    if isinstance(said, bytes):
+        said = json.loads(said)
+    return {"user": info.user, "chanInfo": said}

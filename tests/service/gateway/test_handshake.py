@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from tests.service.gateway.conftest import Running, StartGateway
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from support.eventually import eventually
 from support.json_client import json_client
 
 pytestmark = pytest.mark.timeout(120)
@@ -279,3 +281,39 @@ async def test_without_a_token_nobody_comes_in_where_it_is_not_allowed(
         await client.send({"id": 1, "connect": {"token": "nonsense"}})
         code, reason = await client.goodbye()
         assert (code, bool(reason)) == (3500, True)
+
+
+async def test_who_asks_for_pings_of_the_transport_gets_those(
+    start_alone: StartGateway,
+) -> None:
+    """`cf_ws_frame_ping_pong`: nothing of it in the protocol, and it stays connected."""
+    gateway = await start_alone(ping_interval_s=1, pong_within_s=0.5)
+    pings: list[bytes] = []
+
+    class Counting(ClientConnection):
+        def data_received(self, data: bytes) -> None:
+            pings.extend([b""] * data.count(b"\x89\x00"))
+            super().data_received(data)
+
+    url = f"{gateway.url}?cf_ws_frame_ping_pong=true"
+    async with json_client(url, create_connection=Counting) as raw:
+        reply = await raw.connect()
+        assert not {"ping", "pong"} & reply["connect"].keys()
+        await eventually(lambda: len(pings) >= 3, within_s=10)
+        assert (await raw.ask(rpc={"method": "none"}))["error"]["code"]
+        assert {} not in raw.heard
+
+
+async def test_pings_that_want_no_answer_are_only_a_sign_of_life(
+    start_alone: StartGateway,
+) -> None:
+    """With no time for pongs the client is told so, and not missed when it is silent."""
+    gateway = await start_alone(ping_interval_s=1, pong_within_s=0)
+    async with connect(gateway.url, compression=None, ping_interval=None) as socket:
+        await socket.send('{"id":1,"connect":{}}')
+        (welcome, *_) = json.loads(f"[{await socket.recv()}]")
+        assert welcome["connect"]["ping"] == 1
+        assert "pong" not in welcome["connect"]
+
+        for _ in range(4):
+            assert await asyncio.wait_for(socket.recv(), 10) == "{}"

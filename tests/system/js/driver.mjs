@@ -16,10 +16,19 @@ const { Centrifuge } = await import(
 const tell = (said) => process.stdout.write(`${JSON.stringify(said)}\n`);
 const text = new TextDecoder();
 const bytes = new TextEncoder();
-const pack = (value) => (settings.protobuf ? bytes.encode(JSON.stringify(value)) : value);
+// What is no JSON is written here as {"$bytes": base64}.
+const pack = (value) => {
+  if (!settings.protobuf) return value;
+  return value?.$bytes ? Buffer.from(value.$bytes, "base64") : bytes.encode(JSON.stringify(value));
+};
 const unpack = (data) => {
   if (data === undefined || data === null) return null;
-  return settings.protobuf ? JSON.parse(text.decode(data)) : data;
+  if (!settings.protobuf) return data;
+  try {
+    return JSON.parse(text.decode(data));
+  } catch {
+    return { $bytes: Buffer.from(data).toString("base64") };
+  }
 };
 const plain = (pub) => ({ offset: pub.offset ?? 0, data: unpack(pub.data), user: pub.info?.user ?? "" });
 
@@ -46,13 +55,14 @@ client.on("subscribed", (ctx) =>
 );
 client.on("publication", (ctx) => tell({ event: "publication", channel: ctx.channel, ...plain(ctx) }));
 
-const follow = ({ channel, token, since, states, members, delta }) => {
+const follow = ({ channel, token, since, states, members, delta, tags }) => {
   const subscription = client.newSubscription(channel, {
     ...(token ? { token } : {}),
     ...(since !== undefined ? { since } : {}),
     ...(states !== undefined ? { getState: async () => states.shift() } : {}),
     ...(members ? { joinLeave: true } : {}),
     ...(delta ? { delta: "fossil" } : {}),
+    ...(tags ? { tagsFilter: tags } : {}),
     minResubscribeDelay: 50,
   });
   subscription.on("subscribed", (ctx) =>
@@ -64,7 +74,8 @@ const follow = ({ channel, token, since, states, members, delta }) => {
     tell({ event: "unsubscribed", channel, code: ctx.code, reason: ctx.reason }),
   );
   for (const change of ["join", "leave"]) {
-    subscription.on(change, (ctx) => tell({ event: change, channel, user: ctx.info.user }));
+    subscription.on(change, (ctx) => tell({ event: change, channel, user: ctx.info.user,
+      chanInfo: unpack(ctx.info.chanInfo) }));
   }
   subscription.on("publication", (ctx) => tell({ event: "publication", channel, ...plain(ctx) }));
   subscription.subscribe();
