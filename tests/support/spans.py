@@ -26,9 +26,11 @@ class Told:
 class KeptSpans:
     """A tracing that samples `ratio` of what begins in it, and keeps what ends."""
 
-    def __init__(self, ratio: float = 1.0) -> None:
+    def __init__(self, ratio: float = 1.0, *, follows: bool = True) -> None:
         self.ended: list[Work] = []
-        self.tracing = Tracing(self.ended.append, ratio=ratio, random=lambda: 0.5)
+        self.tracing = Tracing(
+            self.ended.append, ratio=ratio, follows=follows, random=lambda: 0.5
+        )
 
     @property
     def all(self) -> list[Told]:

@@ -52,6 +52,17 @@ def test_a_clients_own_decision_goes_before() -> None:
     assert always.names == []
 
 
+def test_an_operator_may_decide_alone() -> None:
+    """Where clients are not followed, none of them can have everything traced."""
+    never, always = KeptSpans(0.0, follows=False), KeptSpans(1.0, follows=False)
+
+    never.tracing.begin_trace("message.send", parent=SAMPLED).end()
+    always.tracing.begin_trace("message.send", parent=UNSAMPLED).end()
+
+    assert never.names == []
+    assert always.named("message.send").parent_id == ""
+
+
 @pytest.mark.parametrize(
     "parent",
     ["", "nonsense", SAMPLED.upper(), f"00-{'0' * 32}-{'0' * 16}-01", SAMPLED + "-x"],

@@ -84,7 +84,13 @@ class _Exporter(SpanExporter):
 
 
 def open_tracing(
-    endpoint: str, *, ratio: float, service: str, instance: str, version: str
+    endpoint: str,
+    *,
+    ratio: float,
+    service: str,
+    instance: str,
+    version: str,
+    follows: bool = True,
 ) -> Tracing:
     """Trace to the collector at `endpoint`, such as `http://collector:4318`.
 
@@ -119,4 +125,4 @@ def open_tracing(
         if stopping.is_alive():
             _log.warning("the trace collector did not take the last spans in time")
 
-    return Tracing(record, ratio=ratio, stop=stop)
+    return Tracing(record, ratio=ratio, follows=follows, stop=stop)

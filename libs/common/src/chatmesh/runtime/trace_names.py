@@ -59,6 +59,14 @@ POSTGRESQL: Final = "postgresql"
 # -- Generative AI --------------------------------------------------------------------
 
 AI_OPERATION: Final = "gen_ai.operation.name"
+AI_PROVIDER: Final = "gen_ai.provider.name"
+AI_CONVERSATION: Final = "gen_ai.conversation.id"
+"""The run: the one thing that its model calls and tool calls have in common."""
+AI_TOOL: Final = "gen_ai.tool.name"
+AI_TOOL_CALL: Final = "gen_ai.tool.call.id"
+INVOKE_AGENT: Final = "invoke_agent"
+CHAT: Final = "chat"
+EXECUTE_TOOL: Final = "execute_tool"
 AI_MODEL: Final = "gen_ai.request.model"
 AI_AGENT: Final = "gen_ai.agent.name"
 AI_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
@@ -67,12 +75,12 @@ AI_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 
 def invoke_agent(agent: str) -> str:
     """Span of one run, by the agent's configured name."""
-    return f"invoke_agent {agent}"
+    return f"{INVOKE_AGENT} {agent}"
 
 
 def chat(model: str) -> str:
     """Span of one model call; kind CLIENT."""
-    return f"chat {model}"
+    return f"{CHAT} {model}"
 
 
 UNKNOWN_TOOL: Final = "unknown"
@@ -81,7 +89,7 @@ UNKNOWN_TOOL: Final = "unknown"
 
 def execute_tool(tool: str) -> str:
     """Span of one tool call, by the tool's declared name; kind INTERNAL."""
-    return f"execute_tool {tool}"
+    return f"{EXECUTE_TOOL} {tool}"
 
 
 def serve_tool(tool: str) -> str:

@@ -198,15 +198,19 @@ class Tracing:
         record: Record | None = None,
         *,
         ratio: float = 0.0,
+        follows: bool = True,
         random: Callable[[], float] = chance.random,  # noqa: S311 - a sample, no secret
         stop: Callable[[], None] | None = None,
     ) -> None:
         """`record` hears of each span that ends, at its end: it had better be quick.
 
-        `ratio` of the traces that begin here are sampled, between 0 and 1. `stop` sends what waits and blocks while it does; see `shut_down`.
+        `ratio` of the traces that begin here are sampled, between 0 and 1; `follows` says
+        whether a parent that comes from outside has decided already. `stop` sends what
+        waits and blocks while it does; see `shut_down`.
         """
         self._record = record
         self._ratio = ratio
+        self._follows = follows
         self._random = random
         self._stop = stop
 
@@ -230,7 +234,8 @@ class Tracing:
         """
         if self._record is None:
             return NOTHING
-        theirs = _TRACEPARENT.fullmatch(parent) if parent else None
+        follows = bool(parent) and self._follows
+        theirs = _TRACEPARENT.fullmatch(parent) if follows else None
         if theirs is not None:
             if theirs[2] not in _SAMPLED:
                 return NOTHING
@@ -308,11 +313,18 @@ def trace_id_of(traceparent: str) -> str:
 
 
 def to_collector(
-    endpoint: str, *, ratio: float, service: str, instance: str, version: str
+    endpoint: str,
+    *,
+    ratio: float,
+    service: str,
+    instance: str,
+    version: str,
+    follows_clients: bool = True,
 ) -> Tracing:
     """How a service's bootstrap gets its tracing; OFF when `endpoint` is empty.
 
-    `service` is the section's name, `instance` tells replicas apart.
+    `service` is the section's name, `instance` tells replicas apart, `follows_clients`
+    says whether a client's own decision to sample goes before the ratio.
     """
     if not endpoint:
         return OFF
@@ -320,7 +332,12 @@ def to_collector(
     from chatmesh.runtime.otlp import open_tracing  # noqa: PLC0415
 
     opened = open_tracing(
-        endpoint, ratio=ratio, service=service, instance=instance, version=version
+        endpoint,
+        ratio=ratio,
+        service=service,
+        instance=instance,
+        version=version,
+        follows=follows_clients,
     )
     keep_what_is_loaded()
     return opened

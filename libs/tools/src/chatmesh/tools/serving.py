@@ -1,7 +1,10 @@
 """Runs a worker as a process: `serve()`, from a script or for one."""
 
+import importlib.metadata
 import importlib.util
 import re
+import secrets
+import socket
 import sys
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -12,11 +15,13 @@ from chatmesh.runtime import logging
 from chatmesh.runtime.clock import SystemClock
 from chatmesh.runtime.service import Stopping, run
 from chatmesh.runtime.startup import CannotStart
+from chatmesh.runtime.tracing import to_collector
 from chatmesh.tools import settings
 from chatmesh.tools.declaration import Served, tools_in
 from chatmesh.tools.worker import CONCURRENCY, Worker
 
 _SERVICE: Final = "tools"
+_ID_BYTES: Final = 4
 _loading: Final = ContextVar("loading", default=False)
 """A script is being read for its tools; it shall not serve them itself."""
 
@@ -45,6 +50,13 @@ def run_worker(tools: Sequence[Served], *, pool: str, concurrency: int) -> None:
         logging.configure(_SERVICE, shared.log_level, shared.log_format)
         if not tools:
             raise CannotStart("there is no tool to serve: mark a function with @tool")
+        tracing = to_collector(
+            shared.trace_endpoint,
+            ratio=shared.trace_ratio,
+            service=_SERVICE,
+            instance=f"{socket.gethostname()}.{secrets.token_hex(_ID_BYTES)}",
+            version=importlib.metadata.version("chatmesh-tools"),
+        )
         worker = Worker(
             tools,
             pool=pool,
@@ -52,8 +64,12 @@ def run_worker(tools: Sequence[Served], *, pool: str, concurrency: int) -> None:
             prefix=shared.prefix,
             clock=SystemClock(),
             concurrency=concurrency,
+            tracing=tracing,
         )
-        await worker.run(stopping)
+        try:
+            await worker.run(stopping)
+        finally:
+            tracing.shut_down()
         return 0
 
     run(main, service=_SERVICE)

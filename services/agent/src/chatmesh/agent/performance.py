@@ -53,7 +53,7 @@ from chatmesh.runtime import trace_names as names
 from chatmesh.runtime.backoff import Backoff
 from chatmesh.runtime.checkpoints import Checkpoint
 from chatmesh.runtime.clock import Clock
-from chatmesh.runtime.tracing import NOTHING, Tracing
+from chatmesh.runtime.tracing import NOTHING, SpanKind, Tracing
 from chatmesh.wire import errors
 from chatmesh.wire.messages import Entry as LogEntry
 from chatmesh.wire.runs import (
@@ -227,7 +227,11 @@ class Performance:
         with self._stage.tracing.begin(
             names.invoke_agent(claimed.agent),
             parent=claimed.traceparent,
-            attributes={names.AI_AGENT: claimed.agent},
+            attributes={
+                names.AI_OPERATION: names.INVOKE_AGENT,
+                names.AI_AGENT: claimed.agent,
+                names.AI_CONVERSATION: claimed.run,
+            },
         ) as self._span:
             try:
                 await self._perform()
@@ -504,7 +508,13 @@ class Performance:
         with self._stage.tracing.begin(
             names.chat(models.model.name),
             parent=self._span.traceparent,
-            attributes={names.AI_OPERATION: "chat", names.AI_MODEL: models.model.name},
+            kind=SpanKind.CLIENT,
+            attributes={
+                names.AI_OPERATION: names.CHAT,
+                names.AI_PROVIDER: models.choice.kind,
+                names.AI_MODEL: models.model.name,
+                names.AI_CONVERSATION: self.run_id,
+            },
         ) as span:
             idle = asyncio.timeout(idle_s)
             try:

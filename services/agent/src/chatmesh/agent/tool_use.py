@@ -153,7 +153,13 @@ class ToolUse:
         # What a model writes is anything: only a tool that is there gives a name.
         name = offer.name if offer is not None else names.UNKNOWN_TOOL
         with self._shop.tracing.begin(
-            names.execute_tool(name), parent=traceparent
+            names.execute_tool(name),
+            parent=traceparent,
+            attributes={
+                names.AI_OPERATION: names.EXECUTE_TOOL,
+                names.AI_TOOL: name,
+                names.AI_TOOL_CALL: wanted.shown,
+            },
         ) as span:
             outcome = await self._outcome_of(wanted, offers, span.traceparent)
         ended = self._draft.call_ended(wanted.shown, outcome.content, outcome.state)

@@ -177,6 +177,7 @@ def _tracing(settings: GatewaySettings, name: str) -> Tracing:
     return to_collector(
         settings.trace_endpoint,
         ratio=settings.trace_ratio,
+        follows_clients=settings.trace_clients,
         service="gateway",
         instance=name,
         version=version(),

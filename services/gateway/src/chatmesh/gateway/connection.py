@@ -170,6 +170,10 @@ class Connection:
         """
         if self.closed:
             return
+        self._metrics.closes.labels("client" if clean else "lost").inc()
+        self._forget(clean=clean)
+
+    def _forget(self, *, clean: bool) -> None:
         self.closed = True
         self._wheel.leave(self)
         self.session.state = State.CLOSED
@@ -334,7 +338,7 @@ class Connection:
         if not self.paused:
             for frame in self.frames({}):
                 self.sink.write(frame)
-        self.disconnected()
+        self._forget(clean=False)
         self.sink.close(disconnect)
 
     # -- The clock --------------------------------------------------------------------

@@ -64,6 +64,9 @@ class GatewaySettings(Shared):
     page: str = ""
     """Folder of the built web page. Empty: the page that came with the package, if any."""
 
+    trace_clients: bool = True
+    """A `traceparent` in a client's command decides whether its trace is kept. Off: `trace_ratio` alone decides, and no client can have everything traced."""
+
     ping_interval_s: Annotated[int, pydantic.Field(ge=0, le=3600)] = 25
     """Seconds between pings to a client; 0 sends none."""
 
