@@ -1,7 +1,8 @@
 """The embedded PostgreSQL, through everything that may happen to it."""
 
 import os
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
@@ -13,8 +14,15 @@ from support.eventually import eventually
 
 
 @pytest.fixture
-async def postgres() -> AsyncIterator[Postgres]:
-    folder = private_folder()
+def folder() -> Iterator[Path]:
+    """One that another user may pass through, and that vanishes with the test."""
+    made = private_folder()
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture
+async def postgres(folder: Path) -> AsyncIterator[Postgres]:
     server = Postgres(folder / "postgres", "test", binaries_near=folder)
     try:
         await server.start()
@@ -101,9 +109,8 @@ async def test_a_folder_has_one_owner(postgres: Postgres) -> None:
         await second.start()
 
 
-async def test_a_first_start_that_was_cut_off_is_made_again() -> None:
+async def test_a_first_start_that_was_cut_off_is_made_again(folder: Path) -> None:
     """No half-written state is ever taken for a whole one."""
-    folder = private_folder()
     (folder / "postgres" / "data.half").mkdir(parents=True)
     (folder / "postgres" / "data").mkdir()
     server = Postgres(folder / "postgres", "test", binaries_near=folder)

@@ -8,7 +8,9 @@ from typing import Final
 
 from chatmesh.local.trouble import Trouble
 
-_APT_WITHIN_S: Final = 300.0
+_APT_WITHIN_S: Final = 900.0
+_LOCK_WITHIN_S: Final = 120
+"""Somebody else may be installing just now."""
 
 
 class CannotInstall(Trouble):
@@ -24,10 +26,12 @@ def install(package: str, *, say: Callable[[str], None]) -> None:
     """Install a Debian package, without starting the services it brings.
 
     Raises:
-        CannotInstall: apt-get failed.
+        CannotInstall: apt-get failed, or was not done in time.
     """
     say(f"installing {package} with apt-get, once")
-    get = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", package]
+    waiting = ["-o", f"DPkg::Lock::Timeout={_LOCK_WITHIN_S}"]
+    get = ["apt-get", *waiting, "install", "-qq", "-y"]
+    get += ["--no-install-recommends", package]
     if _apt(get) == 0:
         return
     _apt(["apt-get", "update", "-qq"])
@@ -45,14 +49,19 @@ def _apt(words: list[str]) -> int:
         "RUNLEVEL": "1",
         **_proxy_settings(),
     }
-    done = subprocess.run(
-        words,
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        timeout=_APT_WITHIN_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            words,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            timeout=_APT_WITHIN_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise CannotInstall(
+            f"`{' '.join(words)}` was not done within {_APT_WITHIN_S:.0f} s"
+        ) from None
     return done.returncode
 
 

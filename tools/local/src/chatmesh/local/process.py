@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, Final
 
 GUARD: Final = Path(__file__).with_name("guard.py")
-KILL_WAIT_S: Final = 3.0
-"""How long the kernel may take to reap what was killed."""
+KILL_WAIT_S: Final = 20.0
+"""How long the kernel may take to reap what was killed: on a machine of many, seconds."""
 
 Sink = Callable[[str], None]
 
