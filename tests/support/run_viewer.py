@@ -1,4 +1,7 @@
-"""Somebody at a screen: a raw connection that comes back, and asks for what it missed."""
+"""Somebody at a screen: a raw connection that comes back, and asks for what it missed.
+
+It gives up where the official SDKs do, and nowhere else.
+"""
 
 import asyncio
 import contextlib
@@ -19,6 +22,10 @@ AGAIN_S: Final = 0.25
 """After this long a snapshot is asked for once more, as long as something is missing."""
 BACK_AFTER_S: Final = 0.1
 ANSWERED_WITHIN_S: Final = 20.0
+IN_WITHIN_S: Final = 90.0
+PAGE_ENTRIES: Final = 200
+RESUBSCRIBE_MIN: Final = 2500
+"""An unsubscribe with this code or a higher one asks to come again."""
 
 
 class Refusal(Exception):
@@ -58,6 +65,9 @@ class Viewer:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self.connected = asyncio.Event()
         self._snapshots: set[asyncio.Task[None]] = set()
+        self._coming_in: asyncio.Task[None] | None = None
+        self._held: list[dict[str, Any]] | None = None
+        """Live publications that wait while what was missed is read from history."""
 
     async def watch(self) -> None:
         """Stay, for ever, whatever becomes of gateways."""
@@ -79,35 +89,89 @@ class Viewer:
     async def _live(self, socket: ClientConnection) -> None:
         self._socket = socket
         reading = asyncio.ensure_future(self._read(socket))
-        coming_in = asyncio.ensure_future(self._come_in())
+        self._coming_in = asyncio.ensure_future(self._come_in(socket))
         try:
             await asyncio.wait({reading}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for one in (reading, coming_in, *self._snapshots):
+            ending = (reading, self._coming_in, *self._snapshots)
+            for one in ending:
                 one.cancel()
-            await asyncio.gather(reading, coming_in, return_exceptions=True)
+            await asyncio.gather(*ending, return_exceptions=True)
 
-    async def _come_in(self) -> None:
-        with contextlib.suppress(ConnectionError):
+    async def _come_in(self, socket: ClientConnection) -> None:
+        """Connect and subscribe; where that ends without an answer, on a new line."""
+        try:
             await self.command(connect={"token": self._token})
-            wish: dict[str, Any] = {"channel": self.room}
-            if self._position is not None:
-                wish |= {"recover": True, **self._position}
-            try:
-                reply = (await self.command(subscribe=wish))["subscribe"]
-            except Refusal as refusal:
-                self.refused.append({"code": refusal.code})
-                return
+        except Refusal as refusal:
+            self.refused.append({"code": refusal.code})
+            if refusal.temporary:
+                await socket.close()
+        except TimeoutError:
+            await socket.close()
+        except ConnectionError:
+            pass  # It has ended already, and `watch` makes the next one.
+        else:
+            await self._subscribe(socket)
+
+    async def _subscribe(self, socket: ClientConnection) -> None:
+        """Until it is in the room and has what it missed, or is not let in."""
+        try:
+            # What comes behind the reply, in one frame with it, has to wait for it.
+            self._held = []
+            await self._begin(await self._asked_again(subscribe=self._wish()))
+        except Refusal as refusal:
+            self.refused.append({"code": refusal.code})
+        except TimeoutError:
+            await socket.close()
+        except ConnectionError:
+            pass  # As above.
+        else:
             self.lives += 1
-            if self._position is None or not reply.get("recovered"):
-                self._position = {
-                    "epoch": reply.get("epoch", ""),
-                    "offset": reply.get("offset", 0),
-                }
-            for publication in reply.get("publications", ()):
-                self._publication(publication)
             self.connected.set()
-            await self.catch_up()
+            self._keep_whole(at_least_once=True)
+
+    def _wish(self) -> dict[str, Any]:
+        wish: dict[str, Any] = {"channel": self.room}
+        if self._position is not None:
+            wish |= {"recover": True, **self._position}
+        return wish
+
+    async def _asked_again(self, **request: object) -> dict[str, Any]:
+        """The reply, once it is no temporary error. Raises as `command`."""
+        while True:
+            try:
+                return await self.command(**request)
+            except Refusal as refusal:
+                if not refusal.temporary:
+                    raise
+            await asyncio.sleep(AGAIN_S)
+
+    async def _begin(self, said: dict[str, Any]) -> None:
+        """Show what a subscribe reply has, or page what it says was missed."""
+        reply = said["subscribe"]
+        stands = {"epoch": reply.get("epoch", ""), "offset": reply.get("offset", 0)}
+        if self._position is None:
+            self._position = stands
+        elif not reply.get("recovered"):
+            await self._page(stands)
+        for publication in reply.get("publications", ()):
+            self._show(publication)
+        held, self._held = self._held or [], None
+        for publication in held:
+            self._show(publication)
+
+    async def _page(self, stands: dict[str, Any]) -> None:
+        assert self._position is not None
+        self._position["epoch"] = stands["epoch"]
+        while self._position["offset"] < stands["offset"]:
+            since = dict(self._position)
+            request = {"channel": self.room, "limit": PAGE_ENTRIES, "since": since}
+            page = (await self._asked_again(history=request))["history"]
+            for publication in page.get("publications", ()):
+                if publication["offset"] <= stands["offset"]:
+                    self._show(publication)
+            if self._position == since:
+                await asyncio.sleep(AGAIN_S)
 
     async def _read(self, socket: ClientConnection) -> None:
         async for frame in socket:
@@ -118,8 +182,8 @@ class Viewer:
                     await socket.send("{}")
                 elif "id" in said:
                     self._answer(said)
-                elif "pub" in said.get("push", {}):
-                    self._publication(said["push"]["pub"])
+                else:
+                    self._pushed(said.get("push", {}), socket)
 
     def _answer(self, said: dict[str, Any]) -> None:
         waiting = self._waiting.pop(said["id"], None)
@@ -130,19 +194,42 @@ class Viewer:
         else:
             waiting.set_result(said)
 
-    def _publication(self, publication: dict[str, Any]) -> None:
+    def _pushed(self, push: dict[str, Any], socket: ClientConnection) -> None:
+        if "pub" in push:
+            if self._held is None:
+                self._show(push["pub"])
+            else:
+                self._held.append(push["pub"])
+        elif push.get("unsubscribe", {}).get("code", 0) >= RESUBSCRIBE_MIN:
+            if self._coming_in is not None:
+                # Perhaps it was still reading what it had missed: that goes on anew.
+                self._coming_in.cancel()
+            self._coming_in = asyncio.ensure_future(self._subscribe(socket))
+
+    def _show(self, publication: dict[str, Any]) -> None:
         if publication.get("offset") and self._position is not None:
             self._position["offset"] = publication["offset"]
         self.screen.hear(publication)
         if self.screen.behind and not self._snapshots:
-            task = asyncio.ensure_future(self._catch_up_until_whole())
-            self._snapshots.add(task)
-            task.add_done_callback(self._snapshots.discard)
+            self._keep_whole()
 
-    async def _catch_up_until_whole(self) -> None:
-        while self.screen.behind:
-            with contextlib.suppress(ConnectionError, Refusal, TimeoutError):
+    def _keep_whole(self, *, at_least_once: bool = False) -> None:
+        task = asyncio.ensure_future(
+            self._catch_up_until_whole(at_least_once=at_least_once)
+        )
+        self._snapshots.add(task)
+        task.add_done_callback(self._snapshots.discard)
+
+    async def _catch_up_until_whole(self, *, at_least_once: bool) -> None:
+        wanted = at_least_once
+        while wanted or self.screen.behind:
+            try:
                 await self.catch_up()
+                wanted = False
+            except Refusal as refusal:
+                wanted = wanted and refusal.temporary
+            except (ConnectionError, TimeoutError):
+                pass  # Asked again, as long as this connection is there.
             await asyncio.sleep(AGAIN_S)
 
     # -- What a person does -----------------------------------------------------------
@@ -198,7 +285,7 @@ async def watching(
     viewer = Viewer(addresses, token(user, secret, role=role), room)
     task = asyncio.ensure_future(viewer.watch())
     try:
-        async with asyncio.timeout(ANSWERED_WITHIN_S):
+        async with asyncio.timeout(IN_WITHIN_S):
             await viewer.connected.wait()
         yield viewer
     finally:
