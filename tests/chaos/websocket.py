@@ -43,7 +43,10 @@ class WebSocket(asyncio.Protocol):
         url: str,
         on_text: Callable[[bytes], None],
         on_closed: Callable[[int, str], None],
+        *,
+        small_buffer: bool = False,
     ) -> None:
+        self._small_buffer = small_buffer
         self._engine = ClientProtocol(
             parse_uri(url), max_size=_FRAME_BYTES_MAX, logger=_QUIET
         )
@@ -71,19 +74,15 @@ class WebSocket(asyncio.Protocol):
         assert parts.hostname is not None
         assert parts.port is not None
         loop = asyncio.get_running_loop()
-        made = cls(url, on_text, on_closed)
-        plain = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        plain.setblocking(False)  # noqa: FBT003 - the socket module's own signature
-        if small_buffer:
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER_BYTES)
+        made = cls(url, on_text, on_closed, small_buffer=small_buffer)
         try:
             async with asyncio.timeout(OPEN_WITHIN_S):
-                await loop.sock_connect(plain, (parts.hostname, parts.port))
-                await loop.create_connection(lambda: made, sock=plain)
+                # The loop makes the socket, so that nobody else can close it a second
+                # time: by then the number may be that of another connection.
+                await loop.create_connection(lambda: made, parts.hostname, parts.port)
                 await made._opened
         except BaseException:
             made.tear()
-            plain.close()
             raise
         return made
 
@@ -123,6 +122,9 @@ class WebSocket(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        if self._small_buffer:
+            plain: socket.socket = transport.get_extra_info("socket")
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER_BYTES)
         self._engine.send_request(self._engine.connect())
         self._write_out()
 
