@@ -43,10 +43,7 @@ class WebSocket(asyncio.Protocol):
         url: str,
         on_text: Callable[[bytes], None],
         on_closed: Callable[[int, str], None],
-        *,
-        small_buffer: bool = False,
     ) -> None:
-        self._small_buffer = small_buffer
         self._engine = ClientProtocol(
             parse_uri(url), max_size=_FRAME_BYTES_MAX, logger=_QUIET
         )
@@ -74,17 +71,38 @@ class WebSocket(asyncio.Protocol):
         assert parts.hostname is not None
         assert parts.port is not None
         loop = asyncio.get_running_loop()
-        made = cls(url, on_text, on_closed, small_buffer=small_buffer)
+        made = cls(url, on_text, on_closed)
         try:
             async with asyncio.timeout(OPEN_WITHIN_S):
-                # The loop makes the socket, so that nobody else can close it a second
-                # time: by then the number may be that of another connection.
-                await loop.create_connection(lambda: made, parts.hostname, parts.port)
+                if small_buffer:
+                    await made._open_small(parts.hostname, parts.port)
+                else:
+                    await loop.create_connection(
+                        lambda: made, parts.hostname, parts.port
+                    )
                 await made._opened
         except BaseException:
             made.tear()
             raise
         return made
+
+    async def _open_small(self, host: str, port: int) -> None:
+        """With a buffer that has to be small before the connection is there."""
+        loop = asyncio.get_running_loop()
+        plain = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        plain.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER_BYTES)
+        try:
+            await loop.sock_connect(plain, (host, port))
+        except BaseException:
+            plain.close()
+            raise
+        try:
+            await loop.create_connection(lambda: self, sock=plain)
+        except BaseException:
+            # The loop has closed it. A second time the number may be somebody else's.
+            plain.detach()
+            raise
 
     @property
     def is_open(self) -> bool:
@@ -122,9 +140,6 @@ class WebSocket(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        if self._small_buffer:
-            plain: socket.socket = transport.get_extra_info("socket")
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER_BYTES)
         self._engine.send_request(self._engine.connect())
         self._write_out()
 
