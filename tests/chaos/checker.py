@@ -8,7 +8,7 @@ a sender got is compared with the log; the log is compared with itself.
 import enum
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from chaos.chronicle import (
     Chronicle,
@@ -49,12 +49,19 @@ class Kind(enum.Enum):
     """A message sent after another one was answered has a lower offset."""
     STRANDED = "stranded"
     """A client was sent away for good, or told something that nobody may be told."""
+    BEHIND = "behind"
+    """A member had not been let in, or not been given the end of the log, when the wait
+    for it was over. Late or stuck: who is stuck is found stuck again."""
     ANSWER = "answer"
     """An agent's run broke a promise; see `runs`."""
     UNKEPT = "not kept"
     """Something besides that a scenario watches: a limit in seconds, or what follows it."""
     BROKEN = "broken"
     """Something besides that a scenario watches, at whatever pace."""
+
+
+LATE: Final = frozenset({Kind.BEHIND, Kind.UNKEPT})
+"""What a slow machine can bring about, so that it takes a second look to tell."""
 
 
 class Violation(NamedTuple):
@@ -75,11 +82,13 @@ def check(chronicle: Chronicle) -> list[Violation]:
 def _all(chronicle: Chronicle) -> Iterator[Violation]:
     for channel in chronicle.channels:
         log = chronicle.logs.get(channel)
-        if log is None:
-            yield Violation(Kind.MISSING, channel, "there is no log of this channel")
-            continue
         sent = [m for m in chronicle.messages.values() if m.channel == channel]
         members = [m for m in chronicle.members if m.channel == channel]
+        if log is None:
+            begun = any(m.committed for m in sent) or any(m.lives for m in members)
+            kind = Kind.MISSING if begun else Kind.BEHIND
+            yield Violation(kind, channel, "there is no log of this channel")
+            continue
         yield from _log_by_itself(log)
         yield from _log_against_sent(log, sent, chronicle)
         yield from _answers(log, sent)
@@ -209,8 +218,9 @@ def _member(member: Member, log: Log, chronicle: Chronicle) -> Iterator[Violatio
             yield from _order(member, seen, position, given, life)
             given.add(seen.offset)
             position = max(position, seen.offset)
+    due = chronicle.due.get(log.channel, _top(log))
     if member.stays:
-        yield from _complete(member, log, position)
+        yield from _complete(member, log, position, due)
 
 
 def _life_begins(
@@ -273,13 +283,16 @@ def _order(
     yield Violation(kind, member.channel, f"{detail} ({where})")
 
 
-def _complete(member: Member, log: Log, position: int | None) -> Iterator[Violation]:
+def _complete(
+    member: Member, log: Log, position: int | None, due: int
+) -> Iterator[Violation]:
+    """Whether a member has come to the end; holes before it are found elsewhere."""
     if position is None:
         detail = f"{member.client} was never let in"
-        yield Violation(Kind.STRANDED, member.channel, detail)
-    elif position < _top(log):
-        detail = f"{member.client} ended at {position}, the log at {_top(log)}"
-        yield Violation(Kind.LOST, member.channel, detail)
+        yield Violation(Kind.BEHIND, member.channel, detail)
+    elif position < due:
+        detail = f"{member.client} ended at {position}, {due} was due"
+        yield Violation(Kind.BEHIND, member.channel, detail)
     elif position > _top(log):
         detail = f"{member.client} ended at {position}, the log at {_top(log)}"
         yield Violation(Kind.INVENTED, member.channel, detail)

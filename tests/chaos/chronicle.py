@@ -145,6 +145,10 @@ class Chronicle:
     members: list[Member] = field(default_factory=list[Member])
     goodbyes: list[Goodbye] = field(default_factory=list[Goodbye])
     logs: dict[str, Log] = field(default_factory=dict[str, Log])
+    due: dict[str, int] = field(default_factory=dict[str, int])
+    """By channel, how far members had to come; what is not here, to the end of its log.
+
+    A log may go on when its members have left: with what a sender did not wait for."""
     troubles: list[str] = field(default_factory=list[str])
     """What a client was told and nobody may be told, in words."""
 

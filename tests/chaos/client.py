@@ -28,7 +28,7 @@ from chaos.chronicle import (
     Outcome,
     Seen,
 )
-from chaos.spoken import Publication, Reply, Subscribed
+from chaos.spoken import Error, Publication, Reply, Subscribed
 from chaos.websocket import Refused, WebSocket
 from chatmesh.runtime.backoff import Backoff
 from chatmesh.runtime.tasks import Tasks
@@ -40,8 +40,8 @@ ANSWER_WITHIN_S: Final = 5.0
 SUBSCRIBED_WITHIN_S: Final = 15.0
 """Longer: the reply has up to a mebibyte in it, and all clients of a scenario share one
 process that has to read it."""
-PING_GRACE_S: Final = 4.0
-"""A connection whose ping is this late is dead; SDKs wait 10 s."""
+PING_GRACE_S: Final = 10.0
+"""A connection whose ping is this late is dead, as for SDKs."""
 PAGE_ENTRIES: Final = 200
 FINAL_CODES: Final = (range(3500, 4000), range(4500, 5000))
 RESUBSCRIBE_MIN: Final = 2500
@@ -124,6 +124,8 @@ class Client:
         self._tasks = Tasks(self._failed)
         self._stopping = False
         self._expired = self.habits.expired_first
+        self._token_ends_s = 0
+        """When its newest token runs out, by the clock of the gateways."""
         self.connects = 0
         """Handshakes that a gateway accepted."""
         self.connect_times_s: list[float] = []
@@ -291,7 +293,8 @@ class Client:
     def _refused(self, reply: Reply) -> None:
         """Only a token that has run out, or a temporary error, lets a client try again."""
         error = reply.error
-        if error is not None and error.code == TOKEN_EXPIRED and self._expired:
+        if self._ran_out(error):
+            # SDKs ask for another one, and come again.
             self._expired = False
         elif error is None or not error.temporary:
             self._trouble(f"connect was answered with {error}")
@@ -319,20 +322,29 @@ class Client:
         reply = await self._ask(lambda number: spoken.refresh(number, token))
         if reply is not None and reply.refresh is not None:
             self._plan_refresh(int(reply.refresh.get("ttl", 0)))
-        elif reply is not None and reply.error is not None:
+        elif reply is None or reply.error is None:
+            return  # The connection ends with its token, and there will be another one.
+        elif reply.error.temporary or self._ran_out(reply.error):
+            self._plan_refresh(1)
+        else:
             self._trouble(f"refresh was answered with {reply.error.code}")
+
+    def _ran_out(self, error: Error | None) -> bool:
+        """Whether it was told so of its token, and that is true."""
+        told = error is not None and error.code == TOKEN_EXPIRED
+        return told and time.time() >= self._token_ends_s
 
     def _plan_refresh(self, ttl_s: int) -> None:
         self._refresh_due_s = time.monotonic() + ttl_s if ttl_s else 0.0
 
     def _token(self) -> str:
-        if self._expired:
-            return token_for(
-                self.name, self._secret, now_s=time.time() - 2.0, lives_s=1.0
-            )
-        now_s = time.time() + self.habits.clock_ahead_s
-        # The backend's clock may be wrong as well, within what the token still bears.
-        lives_s = self.habits.token_lives_s - min(0.0, self.habits.clock_ahead_s)
+        now_s = time.time() - 2.0
+        lives_s = 1.0
+        if not self._expired:
+            now_s = time.time() + self.habits.clock_ahead_s
+            # The backend's clock may be wrong as well, within what the token still bears.
+            lives_s = self.habits.token_lives_s - min(0.0, self.habits.clock_ahead_s)
+        self._token_ends_s = int(now_s + lives_s)
         return token_for(self.name, self._secret, now_s=now_s, lives_s=lives_s)
 
     def _closed(self, code: int, reason: str) -> None:

@@ -96,8 +96,10 @@ class NodeClient:
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
+        """Harmless when it was not frozen, or has ended."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGCONT)
 
     def position(self, channel: str) -> int:
         lives = self._members[channel].lives

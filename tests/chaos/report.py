@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from chaos.scene import Result
+from chaos.scene import Fault, Result
 
 BUCKET_S: Final = 0.1
 _HEAD: Final = (
@@ -20,6 +20,7 @@ _HEAD: Final = (
     "all s",
     "violations",
     "took s",
+    "stall s",
 )
 FLOOR_S: Final = 1e-3
 
@@ -50,6 +51,7 @@ def _row(result: Result) -> tuple[str, ...]:
         _seconds(result.whole_s),
         f"{len(result.violations)}",
         f"{result.took_s:.0f}",
+        f"{result.stalled_s:.1f}",
     )
 
 
@@ -64,6 +66,7 @@ def _sum(results: Sequence[Result]) -> tuple[str, ...]:
         _seconds(max((r.whole_s for r in results), default=0.0)),
         f"{sum(len(r.violations) for r in results)}",
         "",
+        "",
     )
 
 
@@ -76,13 +79,20 @@ def told(result: Result) -> str:
     lines = [
         f"  {fault.name}: {_seconds(fault.recovery.rooms_s)} s to the next message on "
         f"every room, {_seconds(fault.recovery.members_s)} s for every member "
-        f"(last: {fault.recovery.slowest})"
+        f"(last: {fault.recovery.slowest})" + _allowed(fault)
         for fault in result.faults
         if fault.recovery is not None
     ]
     lines += [f"  note: {note}" for note in result.notes]
     lines += [f"  VIOLATION {violation}" for violation in result.violations]
     return "\n".join(lines)
+
+
+def _allowed(fault: Fault) -> str:
+    """Where the machine stood still meanwhile, and got the time back."""
+    if not fault.stalled_s:
+        return ""
+    return f"; {fault.stalled_s:.1f} s of stall, {fault.limit_s:.1f} s were allowed"
 
 
 def replay(result: Result) -> str:

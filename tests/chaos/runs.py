@@ -8,8 +8,9 @@ runs. A screen is judged by its own rules, not by those of a client of ours.
 import enum
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from chatmesh.wire.runs import RUN_ID_PREFIX, RunOutcome
 from support.run_screens import Screen
 
 PER_KIND_MAX = 20
@@ -23,11 +24,21 @@ class Kind(enum.Enum):
     UNASKED = "answer without a trigger"
     OTHER_TEXT = "not what the model produced"
     """The durable text of a completed run, or the part that an ended one has kept."""
+    CUT_SHORT = "a run has failed"
     GARBLED = "characters doubled or lost on a screen"
-    STALE = "a screen is not where the log is"
-    """It was shown no answer, or another one than the log has."""
+    STALE = "a screen has another answer than the log"
+    SHOWN_TWICE = "a screen was given an answer more than once"
+    SKIPPED = "a screen was given what follows an answer, and not the answer"
+    BEHIND = "a screen is not yet where the log is"
     OPEN = "a run is open at the end"
     STILL_SHOWN = "a screen shows a run that has ended"
+
+
+LATE: Final = frozenset(
+    {Kind.UNANSWERED, Kind.CUT_SHORT, Kind.BEHIND, Kind.OPEN, Kind.STILL_SHOWN}
+)
+"""What may be found when the wait for it is over and the machine was slow: who is stuck
+is found stuck again. A model, too, may have been waited for until patience was over."""
 
 
 class Violation(NamedTuple):
@@ -47,6 +58,7 @@ class Answered(NamedTuple):
     trigger: str
     outcome: str
     text: str
+    offset: int = 0
 
 
 @dataclass
@@ -64,6 +76,8 @@ class RunBook:
     """Runs that the table of runs has as not ended, when all is over."""
     must_complete: frozenset[str] = frozenset()
     """Triggers whose answer has to be whole: nothing was done to their run that ends it."""
+    asked: dict[str, str] = field(default_factory=dict[str, str])
+    """Triggers by the run that there is to be, whether it has answered or not."""
 
 
 def check(book: RunBook) -> list[Violation]:
@@ -80,11 +94,7 @@ def _all(book: RunBook) -> Iterator[Violation]:
         by_trigger.setdefault((answer.room, answer.trigger), []).append(answer)
     yield from _answers(book, by_trigger)
     for name, (room, screen) in book.screens.items():
-        here = {
-            trigger: text for (of, trigger), text in book.told.items() if of == room
-        }
-        answers = [answer for answer in book.log if answer.room == room]
-        yield from _screen(name, room, screen, here, answers)
+        yield from _screen(book, name, room, screen)
     for run in book.open_runs:
         yield Violation(Kind.OPEN, "", run)
 
@@ -103,7 +113,10 @@ def _answers(
             whole = answer.outcome == "completed"
             if trigger in book.must_complete and not whole:
                 detail = f"{trigger} is {answer.outcome}, and nobody stopped it"
-                yield Violation(Kind.OTHER_TEXT, room, detail)
+                # It fails where its model was silent for too long, or seemed so.
+                failed = answer.outcome == RunOutcome.FAILED
+                kind = Kind.CUT_SHORT if failed else Kind.OTHER_TEXT
+                yield Violation(kind, room, detail)
             if whole and answer.text != told:
                 yield Violation(Kind.OTHER_TEXT, room, _difference(answer.text, told))
     for room, trigger in by_trigger:
@@ -111,18 +124,14 @@ def _answers(
             yield Violation(Kind.UNASKED, room, trigger)
 
 
-def _screen(
-    name: str,
-    room: str,
-    screen: Screen,
-    told: Mapping[str, str],
-    answers: Sequence[Answered],
-) -> Iterator[Violation]:
-    trigger_of = {answer.id.removeprefix("run:"): answer.trigger for answer in answers}
+def _screen(book: RunBook, name: str, room: str, screen: Screen) -> Iterator[Violation]:
+    told = {trigger: text for (of, trigger), text in book.told.items() if of == room}
+    answers = [answer for answer in book.log if answer.room == room]
+    triggers = book.asked | {_run_of(answer): answer.trigger for answer in answers}
     for run, shown in screen.runs.items():
-        whole = told.get(trigger_of.get(run, ""))
+        whole = told.get(triggers.get(run, ""))
         if whole is None:
-            detail = f"{name} was shown {run}, which has no answer"
+            detail = f"{name} was shown {run}, which nobody has asked for"
             yield Violation(Kind.UNASKED, room, detail)
             continue
         for moment in shown.moments:
@@ -135,13 +144,22 @@ def _screen(
                 break
         if run not in screen.answers:
             yield Violation(Kind.STILL_SHOWN, room, f"{name}: {run}")
-    texts = {answer.id.removeprefix("run:"): answer.text for answer in answers}
+    in_log = {_run_of(answer): answer for answer in answers}
     for run, durable in screen.answers.items():
-        shown_texts = {one["text"] for one in durable}
-        if shown_texts != {texts.get(run)}:
+        answer = in_log.get(run)
+        if answer is None or any(one["text"] != answer.text for one in durable):
             yield Violation(Kind.STALE, room, f"{name} was given another {run}")
-    for run in texts.keys() - screen.answers.keys():
-        yield Violation(Kind.STALE, room, f"{name} was never given {run}")
+        if len(durable) > 1:
+            detail = f"{name} was given {run} {len(durable)} times"
+            yield Violation(Kind.SHOWN_TWICE, room, detail)
+    given = max(screen.offsets, default=0)
+    for run in sorted(in_log.keys() - screen.answers.keys()):
+        kind = Kind.SKIPPED if in_log[run].offset < given else Kind.BEHIND
+        yield Violation(kind, room, f"{name} was never given {run}")
+
+
+def _run_of(answer: Answered) -> str:
+    return answer.id.removeprefix(RUN_ID_PREFIX)
 
 
 def _difference(got: str, wanted: str) -> str:

@@ -6,9 +6,11 @@ checker decides at the end of every one of them.
 
 import asyncio
 import dataclasses
+import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -16,9 +18,9 @@ from chaos import agent_scenarios as agents
 from chaos import cluster, planted_bug, sdk
 from chaos.chronicle import Attempt, Message, Outcome
 from chaos.client import CONFLICT, Client, Habits
-from chaos.scene import LOOK_EVERY_S, Fault, Pace, Scene
+from chaos.scene import ASK_EVERY_S, IN_FLIGHT_MAX, LOOK_EVERY_S, Fault, Pace, Scene
 from chaos.stage import Shape, resident_bytes
-from chatmesh.local.process import Command
+from chaos.wires import FarWire
 from chatmesh.local.service import Service
 from chatmesh.wire import limits, topics
 
@@ -34,9 +36,12 @@ CRASH_POINTS: Final = (
 """In the order in which a batch passes them."""
 SHORT_LEASE: Final = {"CHATMESH_HISTORY_LEASE_S": "3", "CHATMESH_HISTORY_TICK_S": "0.5"}
 """Where history dies several times in one scenario, its successor waits half as long."""
-BURIED_WITHIN_S: Final = 90.0
+BURIED_WITHIN_S: Final = 120.0
 """A deadly message kills one after the other, and each has to start again first."""
 READY_WITHIN_S: Final = 30.0
+CONSUMERS_WITHIN_S: Final = 120.0
+"""No machine explains a queue without its consumer after that."""
+COUNTED_WITHIN_S: Final = 30.0
 ANSWER_DEADLINE_S: Final = 5.5
 """The gateway answers by 4 s, SDKs give up at 5 s, and we may hear of it a little late."""
 LATE_SHARE_MAX: Final = 0.02
@@ -44,11 +49,16 @@ LATE_SHARE_MAX: Final = 0.02
 ANSWER_S_MAX: Final = 10.0
 """Nothing of the machine explains an answer after that."""
 MEMORY_GROWTH_BYTES_MAX: Final = 64 * MIB
+OUTBOX_BYTES_MAX: Final = MIB
+"""What may wait for one client that does not read: the gateway's own default."""
+ONE_MORE_BYTES: Final = MIB // 4
+"""A client is found to be over it by what comes next."""
 CLOCK_WRONG_BY_S: Final = 300.0
 REFRESH_EVERY_S: Final = 4.0
-FROZEN_GONE_WITHIN_S: Final = 12.0
+FROZEN_GONE_WITHIN_S: Final = 20.0
 """Ping interval, the wait for the pong, the turns of the wheel in between, and the time
 of a busy machine."""
+LOUD: Final = Pace(per_client_s=6.0, text_chars=16_000)
 BESIDE_SLOW_S_MAX: Final = 4.0
 """What 99 of 100 messages take at most to clients that read, beside some that do not:
 shorter than those are frozen, longer than a busy machine takes."""
@@ -94,20 +104,23 @@ async def rolling_restart(scene: Scene) -> None:
     """SIGTERM to every gateway in turn, as a deployment does, under load."""
     stage = scene.stage
     await scene.cast(clients=90, rooms=12)
-    scene.talk(Pace(per_client_s=4.0))
+    scene.talk(Pace(per_client_s=6.0))
     await scene.for_a_while(1.0)
     for gateway in stage.mesh.gateways:
         there = [c for c in scene.clients if c.gateway == gateway.ws_url]
         there += [c for c in scene.seconds if c.gateway == gateway.ws_url]
         began_s = time.monotonic()
-        async with scene.fault(f"SIGTERM {gateway.name}") as fault:
-            stopping = asyncio.create_task(gateway.process.stop())
-            unready = await scene.until(
-                lambda gateway=gateway: _is_unready(scene, gateway), 2.0, "unready"
+        async with (
+            scene.fault(f"SIGTERM {gateway.name}") as fault,
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(scene.stop(gateway))
+            await scene.until(
+                lambda gateway=gateway: _is_unready(scene, gateway),
+                2.0,
+                f"{gateway.name} is unready after SIGTERM",
+                must=True,
             )
-        code = await stopping
-        scene.must(unready <= 2.0, f"{gateway.name} stayed ready after SIGTERM")
-        scene.must(code == 0, f"{gateway.name} ended with {code} after SIGTERM")
         _reconnect_rate_stays_low(scene, len(there), began_s)
         await stage.revive(gateway)
         await scene.healed(fault)
@@ -145,8 +158,8 @@ async def reconnect_storm(scene: Scene) -> None:
     }
     await scene.cast(clients=200, rooms=20, rooms_each=1, with_node=False)
     await _restart_gateways(scene, limited)
-    await scene.until(scene.all_connected, 30.0, "everybody is back", must=True)
-    scene.talk(Pace(per_client_s=1.0))
+    await scene.until(scene.all_connected, 60.0, "everybody is back", must=True)
+    scene.talk(Pace(per_client_s=1.5))
     await scene.for_a_while(2.0)
     everybody = (*scene.clients, *scene.seconds)
     for number in range(2):
@@ -218,7 +231,7 @@ async def history_killed(scene: Scene) -> None:
     await scene.for_a_while(1.0)
     for history in stage.mesh.histories:
         async with scene.fault(f"kill -9 {history.name}") as fault:
-            history.kill()
+            await _end(history)
         await scene.healed(fault)
         await stage.revive(history)
         await _share_of(scene, history)
@@ -231,10 +244,10 @@ async def history_crash_points(scene: Scene) -> None:
     await scene.cast(clients=50, rooms=16)
     scene.talk()
     victim, other = stage.mesh.histories
-    await other.stop()
+    await scene.stop(other)
     await stage.revive(other, SHORT_LEASE)
     # Asked to stop it hands over at once: only the crash itself is a fault.
-    await victim.stop()
+    await scene.stop(victim)
     for label in CRASH_POINTS:
         passes = scene.chance.randint(5, 60)
         await stage.revive(
@@ -242,12 +255,12 @@ async def history_crash_points(scene: Scene) -> None:
             {**SHORT_LEASE, "CHATMESH_CRASH_AT": f"{label}:{passes}"},
             ready=False,
         )
-        died_s = await scene.until(lambda: not victim.running, 30.0, label)
-        scene.must(died_s < 30.0, f"history never came to {label} {passes} times")
+        came = f"history came to {label} {passes} times"
+        await scene.until(lambda: not victim.running, 60.0, came, must=True)
         async with scene.fault(f"history dies at {label}:{passes}") as fault:
             await _end(victim)
         await scene.healed(fault)
-    await other.stop()
+    await scene.stop(other)
     for history in stage.mesh.histories:
         await stage.revive(history)
 
@@ -256,22 +269,26 @@ async def history_silent(scene: Scene) -> None:
     """History freezes, and lines to broker and database die without a word."""
     stage = scene.stage
     await scene.cast(clients=50, rooms=16)
-    scene.talk(Pace(per_client_s=3.0))
+    scene.talk(Pace(per_client_s=5.0))
     await scene.for_a_while(1.0)
     first, second = stage.mesh.histories
     wires = stage.wires[second.name]
     assert wires.database is not None
     async with scene.fault(f"freeze {first.name}") as fault:
         first.pause()
-        await scene.healed(fault)
-    # Thawed it believes that everything is still its own.
-    first.resume()
+        try:
+            await scene.healed(fault)
+        finally:
+            # Thawed it believes that everything is still its own.
+            first.resume()
     await _share_of(scene, first)
     for wire in (wires.broker, wires.database):
         async with scene.fault(f"stall {wire.name}") as fault:
             wire.stall()
-            await scene.healed(fault)
-        wire.mend()
+            try:
+                await scene.healed(fault)
+            finally:
+                wire.mend()
         await _share_of(scene, second)
     await _every_partition_has_one_consumer(scene)
 
@@ -289,7 +306,11 @@ async def _share_of(scene: Scene, history: Service) -> None:
         return await scene.stage.metric(history, name) > 0
 
     await scene.until(
-        has_some, READY_WITHIN_S, f"{history.name} has its share", must=True
+        has_some,
+        READY_WITHIN_S,
+        f"{history.name} has its share",
+        must=True,
+        every_s=ASK_EVERY_S,
     )
 
 
@@ -305,8 +326,12 @@ async def broker_restarted(scene: Scene) -> None:
     before = {g.name: resident_bytes(g) for g in stage.mesh.gateways}
     async with scene.fault("kill -9 broker", taken_over=False):
         stage.rabbit.nodes[0].process.kill()
-        unready = await scene.until(lambda: _all_unready(scene), 10.0, "all unready")
-        scene.must(unready <= 10.0, "a process without a broker stayed ready")
+        unready = await scene.until(
+            lambda: _all_unready(scene),
+            10.0,
+            "no process without a broker is ready",
+            must=True,
+        )
         # People go on typing; their messages must not pile up in the gateways.
         await scene.for_a_while(4.0)
         live = [one for one in scene.clients if one.connected]
@@ -314,19 +339,40 @@ async def broker_restarted(scene: Scene) -> None:
             len(live) >= len(scene.clients) * 9 // 10,
             f"only {len(live)} of {len(scene.clients)} clients stayed connected",
         )
+        _grew_little(scene, before, "without a broker")
         for gateway in stage.mesh.gateways:
-            grown = resident_bytes(gateway) - before[gateway.name]
-            scene.must(
-                grown < MEMORY_GROWTH_BYTES_MAX,
-                f"{gateway.name} grew by {grown / MIB:.0f} MiB without a broker",
-                at_any_pace=True,
-            )
+            await _commands_are_given_up(scene, gateway)
         await stage.rabbit.nodes[0].restart()
     await scene.healed(scene.faults[-1])
-    ready_s = await scene.until(lambda: _all_ready(scene), READY_WITHIN_S, "ready")
-    scene.must(ready_s <= READY_WITHIN_S, "not everything was ready again")
+    await scene.until(lambda: _all_ready(scene), READY_WITHIN_S, "ready", must=True)
     await _every_partition_has_one_consumer(scene)
     scene.notes.append(f"unready {unready:.1f} s after the kill")
+
+
+def _grew_little(scene: Scene, before: dict[str, int], why: str) -> None:
+    for gateway in scene.stage.mesh.gateways:
+        grown = resident_bytes(gateway) - before[gateway.name]
+        scene.must(
+            grown < MEMORY_GROWTH_BYTES_MAX,
+            f"{gateway.name} grew by {grown / MIB:.0f} MiB {why}",
+            at_any_pace=True,
+        )
+
+
+async def _commands_are_given_up(scene: Scene, gateway: Service) -> None:
+    """Nobody waits for more than is on its way; what was told to try again is gone."""
+    waiting = await scene.stage.metric(gateway, "chatmesh_gateway_commands_waiting")
+    talkers = len(scene.clients) + len(scene.sdks) + (scene.node is not None)
+    # Of all of them, where about a third is here: a gateway that is late to give up
+    # may have a message and its repetition.
+    most = talkers * IN_FLIGHT_MAX
+    scene.must(
+        waiting <= most,
+        f"{waiting:.0f} commands waited in {gateway.name}, "
+        f"where {talkers} clients have {most} on their way at most",
+        at_any_pace=True,
+    )
+    scene.notes.append(f"{waiting:.0f} commands waited in {gateway.name}")
 
 
 async def broker_links(scene: Scene) -> None:
@@ -344,31 +390,45 @@ async def broker_links(scene: Scene) -> None:
         one.reset()
     await scene.healed(fault)
     async with scene.fault("cut gateway-2 from broker") as fault:
-        second.cut()
-        await scene.for_a_while(2.0)
-        second.mend()
+        await _cut_for(scene, second, 2.0)
     await scene.healed(fault)
     async with scene.fault("cut history-2 from broker") as fault:
-        other.cut()
-        await scene.for_a_while(2.0)
-        other.mend()
+        await _cut_for(scene, other, 2.0)
     await scene.healed(fault)
     async with scene.fault("delay everything by 100 ms") as fault:
         for wires in stage.wires.values():
             wires.broker.delay(0.1)
-        await scene.for_a_while(2.0)
-        for wires in stage.wires.values():
-            wires.broker.mend()
+        try:
+            await scene.for_a_while(2.0)
+        finally:
+            for wires in stage.wires.values():
+                wires.broker.mend()
     await scene.healed(fault)
     gateway = stage.mesh.gateways[2]
     async with scene.fault("stall gateway-3 to broker") as fault:
         third.stall()
-        await scene.healed(fault)
-        red = await scene.until(lambda: _is_unready(scene, gateway), 10.0, "unready")
-        scene.must(red <= 10.0, f"{gateway.name} stayed ready on a dead line")
+        try:
+            await scene.healed(fault)
+            red = await scene.until(
+                lambda: _is_unready(scene, gateway),
+                10.0,
+                f"{gateway.name} is unready on a dead line",
+                must=True,
+            )
+        finally:
+            third.mend()
         scene.notes.append(f"unready {red:.1f} s after its line had stalled")
-        third.mend()
-    await scene.until(lambda: _all_ready(scene), 20.0, "ready again", must=True)
+    await scene.until(
+        lambda: _all_ready(scene), READY_WITHIN_S, "ready again", must=True
+    )
+
+
+async def _cut_for(scene: Scene, wire: FarWire, seconds: float) -> None:
+    wire.cut()
+    try:
+        await scene.for_a_while(seconds)
+    finally:
+        wire.mend()
 
 
 async def broker_alarm(scene: Scene) -> None:
@@ -380,9 +440,15 @@ async def broker_alarm(scene: Scene) -> None:
     await scene.for_a_while(1.0)
     async with scene.fault("memory alarm", taken_over=False) as fault:
         await node.command("set_vm_memory_high_watermark", "absolute", "1MB")
-        red = await scene.until(lambda: _any_unready(scene), 12.0, "unready")
-        scene.must(red <= 12.0, "every gateway stayed ready with a blocked broker")
-        await node.command("set_vm_memory_high_watermark", "0.6")
+        try:
+            red = await scene.until(
+                lambda: _any_unready(scene),
+                12.0,
+                "a gateway with a blocked broker is unready",
+                must=True,
+            )
+        finally:
+            await node.command("set_vm_memory_high_watermark", "0.6")
     await scene.healed(fault)
     _answered_in_time(scene)
     await scene.until(lambda: _all_ready(scene), READY_WITHIN_S, "ready", must=True)
@@ -393,15 +459,17 @@ async def broker_node_killed(scene: Scene) -> None:
     """Kill -9 of one node of three, again and again another one."""
     stage = scene.stage
     await scene.cast(clients=40, rooms=12)
-    scene.talk(Pace(per_client_s=4.0))
+    scene.talk(Pace(per_client_s=6.0))
     await scene.for_a_while(1.0)
     nodes = scene.chance.sample(stage.rabbit.nodes, 2 if scene.stretch > 1 else 1)
     for node in nodes:
         async with scene.fault(f"kill -9 {node.name}") as fault:
             node.process.kill()
-        await scene.healed(fault)
-        await scene.for_a_while(1.0)
-        await node.restart()
+        try:
+            await scene.healed(fault)
+            await scene.for_a_while(1.0)
+        finally:
+            await node.restart()
     await _every_partition_has_one_consumer(scene)
 
 
@@ -409,16 +477,18 @@ async def broker_node_cut_off(scene: Scene) -> None:
     """One node of three is separated from the others, and comes back."""
     stage = scene.stage
     await scene.cast(clients=40, rooms=12)
-    scene.talk(Pace(per_client_s=4.0))
+    scene.talk(Pace(per_client_s=6.0))
     await scene.for_a_while(1.0)
     node = scene.chance.choice(stage.rabbit.nodes)
     others = [one for one in stage.rabbit.nodes if one is not node]
-    async with scene.fault(f"cut {node.name} off") as fault:
-        await cluster.part(node, others)
-    await scene.healed(fault)
-    await scene.for_a_while(2.0)
-    async with scene.fault(f"{node.name} is back") as fault:
-        await cluster.join_again(node, others)
+    try:
+        async with scene.fault(f"cut {node.name} off") as fault:
+            await cluster.part(node, others)
+        await scene.healed(fault)
+        await scene.for_a_while(2.0)
+    finally:
+        async with scene.fault(f"{node.name} is back") as fault:
+            await cluster.join_again(node, others)
     await scene.healed(fault)
     await scene.for_a_while(2.0)
 
@@ -434,12 +504,14 @@ async def _every_partition_has_one_consumer(scene: Scene) -> None:
     async def as_wanted() -> bool:
         return await scene.stage.consumers() == wanted
 
-    took_s = await scene.until(as_wanted, READY_WITHIN_S, "consumers")
-    if took_s > READY_WITHIN_S:
+    took_s = await scene.until(
+        as_wanted, CONSUMERS_WITHIN_S, "consumers", every_s=ASK_EVERY_S
+    )
+    if math.isinf(took_s):
         found = await scene.stage.consumers()
         odd = {name: n for name, n in found.items() if n != wanted[name]}
         # Right just now is late as well, and nothing to complain of: it is right.
-        scene.must(not odd, f"consumer counts: {odd}")
+        scene.must(not odd, f"consumer counts: {odd}", at_any_pace=True)
 
 
 # -- The database -------------------------------------------------------------------------
@@ -449,32 +521,34 @@ async def database_paused(scene: Scene) -> None:
     """The database freezes, is killed, and one replica is cut off from it."""
     stage = scene.stage
     await scene.cast(clients=50, rooms=10)
-    scene.talk(Pace(per_client_s=4.0))
+    scene.talk(Pace(per_client_s=6.0))
     await scene.for_a_while(1.0)
     dead_before = await stage.dead_letters()
     async with scene.fault("pause database", taken_over=False) as fault:
         stage.postgres.pause()
         paused_s = time.monotonic()
-        await scene.for_a_while(6.0 if scene.stretch <= 1 else 60.0 / scene.stretch)
-        scene.must(
-            not _falsely_answered(scene, paused_s + 0.5, time.monotonic()),
-            "something was acknowledged while there was no database",
-            at_any_pace=True,
-        )
-        stage.postgres.resume()
+        try:
+            await scene.for_a_while(6.0 if scene.stretch <= 1 else 60.0 / scene.stretch)
+            scene.must(
+                not _falsely_answered(scene, paused_s + 0.5, time.monotonic()),
+                "something was acknowledged while there was no database",
+                at_any_pace=True,
+            )
+        finally:
+            stage.postgres.resume()
     await scene.healed(fault)
     _answered_in_time(scene)
     async with scene.fault("kill -9 database", taken_over=False) as fault:
         stage.postgres.process.kill()
-        await scene.for_a_while(1.0)
-        await stage.postgres.restart()
+        try:
+            await scene.for_a_while(1.0)
+        finally:
+            await stage.postgres.restart()
     await scene.healed(fault)
     wires = stage.wires[stage.mesh.histories[0].name]
     assert wires.database is not None
     async with scene.fault("cut history-1 from database") as fault:
-        wires.database.cut()
-        await scene.for_a_while(2.0)
-        wires.database.mend()
+        await _cut_for(scene, wires.database, 2.0)
     await scene.healed(fault)
     more = await stage.dead_letters() - dead_before
     scene.must(more == 0, f"{more} commands were counted as poison", at_any_pace=True)
@@ -499,16 +573,17 @@ def _answered_in_time(scene: Scene) -> None:
         # SDKs first wait for a connection, and count that as well.
         and attempt.gateway != sdk.GATEWAY
     ]
-    late = sum(wait_s > ANSWER_DEADLINE_S for wait_s in waits_s)
+    stalled_s = scene.stalled_s(scene.began_s)
+    late = sum(wait_s > ANSWER_DEADLINE_S + stalled_s for wait_s in waits_s)
     longest_s = max(waits_s, default=0.0)
     told = sum(
         attempt.answered_s is not None and attempt.code != 0
         for attempt in _attempts(scene)
     )
     scene.must(
-        late <= LATE_SHARE_MAX * len(waits_s) and longest_s <= ANSWER_S_MAX,
-        f"{late} of {len(waits_s)} answers came after {ANSWER_DEADLINE_S:g} s, "
-        f"the last of them after {longest_s:.1f} s",
+        late <= LATE_SHARE_MAX * len(waits_s) and longest_s <= ANSWER_S_MAX + stalled_s,
+        f"{late} of {len(waits_s)} answers came after {ANSWER_DEADLINE_S:g} s "
+        f"and {stalled_s:.1f} s of stall, the last of them after {longest_s:.1f} s",
     )
     scene.must(told > 0, "nobody was told to try again")
     scene.notes.append(
@@ -530,15 +605,23 @@ def _attempts(scene: Scene) -> list[Attempt]:
 async def slow_and_frozen_clients(scene: Scene) -> None:
     """Some clients read slowly or not at all; nobody else notices."""
     stage = scene.stage
-    slow = [Habits(small_buffer=True, lives_on=n % 3) for n in range(8)]
+    slow = [Habits(small_buffer=n < 4, lives_on=n % 3) for n in range(8)]
     await scene.cast(clients=40, rooms=4, habits=slow, rooms_each=2)
     slow_ones, frozen_ones = scene.clients[:4], scene.clients[4:8]
     quick = scene.clients[8:]
     scene.talk(Pace(per_client_s=6.0, text_chars=2500), clients=quick)
     await scene.for_a_while(1.0)
+    await _shout(scene, quick[:4], [*quick[:4], *frozen_ones])
     before = {g.name: resident_bytes(g) for g in stage.mesh.gateways}
     gone_before = await _closed_for_silence(scene)
     began_s = time.monotonic()
+    waiting_bytes = 0.0
+
+    async def watch_outboxes() -> None:
+        nonlocal waiting_bytes
+        found = await _sum(scene, "chatmesh_gateway_outbox_bytes")
+        waiting_bytes = max(waiting_bytes, found)
+
     async with scene.fault("freeze four clients") as fault:
         for client in frozen_ones:
             client.freeze()
@@ -546,10 +629,15 @@ async def slow_and_frozen_clients(scene: Scene) -> None:
             scene.node.freeze()
 
         async def gone() -> bool:
+            await watch_outboxes()
             return await _closed_for_silence(scene) >= gone_before + len(frozen_ones)
 
         await scene.until(
-            gone, FROZEN_GONE_WITHIN_S, "frozen clients are let go of", must=True
+            gone,
+            FROZEN_GONE_WITHIN_S,
+            "frozen clients are let go of",
+            must=True,
+            every_s=ASK_EVERY_S,
         )
     await scene.healed(fault)
     for client in frozen_ones:
@@ -562,25 +650,46 @@ async def slow_and_frozen_clients(scene: Scene) -> None:
             for client in slow_ones:
                 client.freeze()
             await scene.for_a_while(1.2)
+            await watch_outboxes()
             for client in slow_ones:
                 client.thaw()
         await scene.healed(fault)
         await scene.for_a_while(0.5)
-    for gateway in stage.mesh.gateways:
-        grown = resident_bytes(gateway) - before[gateway.name]
-        scene.must(
-            grown < MEMORY_GROWTH_BYTES_MAX,
-            f"{gateway.name} grew by {grown / MIB:.0f} MiB for slow clients",
-            at_any_pace=True,
-        )
+    _grew_little(scene, before, "for slow clients")
+    silent = len(slow_ones) + len(frozen_ones) + (scene.node is not None)
+    _little_waited(scene, waiting_bytes, silent)
     others = {client.name for client in quick}
     worst_s = _percentile(scene.latencies_of(others, since_s=began_s), 0.99)
     scene.must(
-        worst_s < BESIDE_SLOW_S_MAX,
+        worst_s < BESIDE_SLOW_S_MAX + scene.stalled_s(began_s),
         f"quick clients waited {worst_s:.1f} s for slow ones",
     )
     steps = await _sum(scene, "chatmesh_gateway_slow_client_steps_total")
     scene.notes.append(f"p99 of the others {worst_s * 1000:.0f} ms, {steps:.0f} steps")
+
+
+async def _shout(
+    scene: Scene, speakers: Sequence[Client], members: Sequence[Client]
+) -> None:
+    """A room in which more is said than the kernel takes for those that do not read."""
+    room = f"{scene.rooms[0]}-loud"
+    scene.rooms.append(room)
+    for client in members:
+        client.join(room)
+    await scene.until(scene.all_in, 60.0, "all in the loud room", must=True)
+    scene.talk_in(room, LOUD, speakers)
+    await scene.until(lambda: scene.heard_in(room), 60.0, "the loud room", must=True)
+
+
+def _little_waited(scene: Scene, found_bytes: float, silent: int) -> None:
+    """What the gateways hold for those that do not read has a bound for each of them."""
+    most_bytes = silent * (OUTBOX_BYTES_MAX + ONE_MORE_BYTES)
+    scene.must(
+        found_bytes <= most_bytes,
+        f"{found_bytes / MIB:.1f} MiB waited for {silent} clients that did not read, "
+        f"{most_bytes / MIB:.1f} MiB are allowed",
+    )
+    scene.notes.append(f"at most {found_bytes / MIB:.1f} MiB waited for slow clients")
 
 
 async def _closed_for_silence(scene: Scene) -> float:
@@ -602,7 +711,7 @@ async def sent_again_elsewhere(scene: Scene) -> None:
     """The same message by two gateways at once, after time-outs, and with other words."""
     stage = scene.stage
     await scene.cast(clients=40, rooms=6)
-    scene.talk(Pace(per_client_s=3.0))
+    scene.talk(Pace(per_client_s=5.0))
     await scene.for_a_while(0.5)
     for round_number in range(20):
         client = scene.chance.choice([c for c in scene.clients if scene.second(c)])
@@ -619,8 +728,10 @@ async def sent_again_elsewhere(scene: Scene) -> None:
     wire = stage.wires[stage.mesh.gateways[0].name].broker
     async with scene.fault("answers of gateway-1 do not come") as fault:
         wire.stall()
-        await scene.for_a_while(5.0)
-        wire.mend()
+        try:
+            await scene.for_a_while(5.0)
+        finally:
+            wire.mend()
     await scene.healed(fault)
     await scene.for_a_while(1.0)
     repeated = sum(len(m.attempts) > 1 for m in scene.chronicle.messages.values())
@@ -668,7 +779,7 @@ async def hot_room(scene: Scene) -> None:
     for client in scene.clients[:40]:
         if not client.follows(hot):
             client.join(hot)
-    await scene.until(scene.all_in, 10.0, "all in the hot room", must=True)
+    await scene.until(scene.all_in, 60.0, "all in the hot room", must=True)
     scene.talk(Pace(per_client_s=1.5))
     scene.talk_in(hot, Pace(per_client_s=12.0), scene.clients[1:25])
     began_s = time.monotonic()
@@ -680,7 +791,10 @@ async def hot_room(scene: Scene) -> None:
     await stage.revive(stage.mesh.histories[-1])
     waits_s = scene.latencies_in(set(quiet), began_s, calm_s)
     worst_s = _percentile(waits_s, 0.99)
-    scene.must(worst_s < BESIDE_HOT_S_MAX, f"p99 in quiet rooms was {worst_s:.2f} s")
+    scene.must(
+        worst_s < BESIDE_HOT_S_MAX + scene.stalled_s(began_s, calm_s),
+        f"p99 in quiet rooms was {worst_s:.2f} s",
+    )
     scene.notes.append(f"p99 in quiet rooms {worst_s * 1000:.0f} ms")
 
 
@@ -695,21 +809,32 @@ def _percentile(values: list[float], share: float) -> float:
 async def poison(scene: Scene) -> None:
     """Bytes that are no message, and a message that kills whoever works on it."""
     stage = scene.stage
-    dead_before = await stage.dead_letters()
     deadly = {
         # Each death costs a lease; two of them show the same as the default of six.
         **SHORT_LEASE,
         "CHATMESH_HISTORY_SUSPECT_DELIVERIES": "1",
         "CHATMESH_HISTORY_ATTEMPTS_MAX": "1",
     }
-    plain: list[Command] = []
+    plain = [history.command for history in stage.mesh.histories]
+    try:
+        await _poisoned(scene, deadly)
+    finally:
+        for history, command in zip(stage.mesh.histories, plain, strict=True):
+            history.command = command
+            await history.stop()
+            await stage.revive(history)
+
+
+async def _poisoned(scene: Scene, deadly: dict[str, str]) -> None:
+    stage = scene.stage
     for history in stage.mesh.histories:
         # Asked to stop it hands over at once: this is no fault.
-        await history.stop()
-        plain.append(_with_planted_bug(history))
+        await scene.stop(history)
+        _plant_bug(history)
         await stage.revive(history, deadly)
+    dead_before = await stage.dead_letters()
     await scene.cast(clients=40, rooms=12)
-    scene.talk(Pace(per_client_s=4.0))
+    scene.talk(Pace(per_client_s=6.0))
     await scene.for_a_while(1.0)
     garbage = [b"", b"\xc1", b"\x93\xa3cmd", b"\x91\xa3\x00\x00\x80"]
     async with scene.fault("bytes that are no message") as fault:
@@ -732,16 +857,18 @@ async def poison(scene: Scene) -> None:
     await scene.healed(scene.faults[-1])
     # Each gateway that heard such an event keeps one of its own.
     least = len(garbage) * 2 + 1
-    more = await stage.dead_letters() - dead_before
-    scene.must(
-        more >= least,
-        f"{more} dead letters, where there were {least}",
-        at_any_pace=True,
+
+    async def all_there() -> bool:
+        # Whoever looked among them has put them back, which takes a moment.
+        return await stage.dead_letters() - dead_before >= least
+
+    await scene.until(
+        all_there,
+        COUNTED_WITHIN_S,
+        f"there are {least} dead letters",
+        must=True,
+        every_s=ASK_EVERY_S,
     )
-    for history, command in zip(stage.mesh.histories, plain, strict=True):
-        history.command = command
-        await history.stop()
-        await stage.revive(history)
 
 
 async def _deaths(scene: Scene, deadly: dict[str, str], killer: Message) -> None:
@@ -772,7 +899,13 @@ async def _deaths(scene: Scene, deadly: dict[str, str], killer: Message) -> None
 
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(watched())
-        await scene.until(buried, BURIED_WITHIN_S, "the message is buried", must=True)
+        await scene.until(
+            buried,
+            BURIED_WITHIN_S,
+            "the message is buried",
+            must=True,
+            every_s=ASK_EVERY_S,
+        )
         watching.cancel()
     scene.must(1 <= deaths <= 6, f"one message killed {deaths} times")
     scene.notes.append(f"one message killed {deaths} times before it was buried")
@@ -780,20 +913,17 @@ async def _deaths(scene: Scene, deadly: dict[str, str], killer: Message) -> None
 
 async def _somebody_answers(scene: Scene) -> bool:
     """Whether a history replica is there at all, with or without work."""
-    return any(
-        [bool((await scene.stage.readiness(h))[1]) for h in scene.stage.mesh.histories]
-    )
+    return any([await scene.stage.readiness(h) for h in scene.stage.mesh.histories])
 
 
-def _with_planted_bug(history: Service) -> Command:
-    """The command that runs it with the bug, in place of its own."""
+def _plant_bug(history: Service) -> None:
+    """Let it be run with the bug from now on."""
     plain = history.command
     history.command = dataclasses.replace(
         plain,
         words=(*plain.words[:2], planted_bug.MODULE),
         environ={**plain.environ, "PYTHONPATH": str(TESTS)},
     )
-    return plain
 
 
 # -- Everything at once -------------------------------------------------------------------
@@ -836,8 +966,10 @@ async def _freeze_some_service(scene: Scene) -> None:
     strikes = service in scene.stage.mesh.histories
     async with scene.fault(f"freeze {service.name}", strikes=strikes):
         service.pause()
-        await asyncio.sleep(scene.chance.uniform(0.5, 3.0))
-        service.resume()
+        try:
+            await asyncio.sleep(scene.chance.uniform(0.5, 3.0))
+        finally:
+            service.resume()
 
 
 async def _disturb_some_wire(scene: Scene) -> None:
@@ -848,8 +980,10 @@ async def _disturb_some_wire(scene: Scene) -> None:
     strikes = service in {history.name for history in scene.stage.mesh.histories}
     async with scene.fault(f"{how} {wire.name}", strikes=strikes):
         getattr(wire, how)()
-        await asyncio.sleep(scene.chance.uniform(0.2, 2.0))
-        wire.mend()
+        try:
+            await asyncio.sleep(scene.chance.uniform(0.2, 2.0))
+        finally:
+            wire.mend()
 
 
 async def _tear_some_clients(scene: Scene) -> None:
@@ -880,8 +1014,13 @@ _MIXED: Final = (
 
 
 async def _is_unready(scene: Scene, service: Service) -> bool:
-    ready, _ = await scene.stage.readiness(service)
-    return not ready
+    """Whether it says so itself: silence is no answer, and nobody would be kept away."""
+    status = await scene.stage.readiness(service)
+    return status == HTTPStatus.SERVICE_UNAVAILABLE
+
+
+async def _is_ready(scene: Scene, service: Service) -> bool:
+    return await scene.stage.readiness(service) == HTTPStatus.OK
 
 
 async def _all_unready(scene: Scene) -> bool:
@@ -893,7 +1032,7 @@ async def _any_unready(scene: Scene) -> bool:
 
 
 async def _all_ready(scene: Scene) -> bool:
-    return not any([await _is_unready(scene, s) for s in scene.stage.mesh.services])
+    return all([await _is_ready(scene, one) for one in scene.stage.mesh.services])
 
 
 SCENARIOS: Final = (

@@ -37,6 +37,8 @@ GATEWAY = "balancer"
 PAGE_ENTRIES = 500
 ANSWER_WITHIN_S = 5.0
 PAGE_AGAIN_S = 0.2
+CONNECTED_WITHIN_S = 60.0
+LOOK_AGAIN_S = 0.5
 # It logs every lost connection with a traceback; here that is the order of the day.
 logging.getLogger("centrifuge").setLevel(logging.CRITICAL)
 
@@ -83,7 +85,12 @@ class SdkClient:
         return self._followers[channel].position
 
     async def until_connected(self) -> None:
-        await self._client.ready(timeout=60)
+        """However long it takes; one that stays away for good is found by its goodbye."""
+        while True:
+            try:
+                return await self._client.ready(timeout=CONNECTED_WITHIN_S)
+            except (centrifuge.CentrifugeError, TimeoutError):
+                await asyncio.sleep(LOOK_AGAIN_S)
 
     async def attempt(self, message: Message) -> Attempt:
         """Send once and wait as long as the SDK does."""

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import json
 import re
+import signal
 import urllib.parse
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,6 +28,7 @@ from chatmesh.local.postgres import Postgres
 from chatmesh.local.process import Command, Process
 from chatmesh.local.rabbit import Rabbit
 from chatmesh.local.service import Service
+from chatmesh.local.supervisor import how_it_ended
 from chatmesh.wire import limits
 from chatmesh.wire.topics import Topics
 from support.agents_side import agents_file, settings_for, tool_worker
@@ -36,18 +38,26 @@ from support.stories import tell
 SECRET: Final = "chaos-secret-of-at-least-thirty-two-bytes"
 PREFIX: Final = "chatmesh"
 LOOK_EVERY_S: Final = 0.02
-READY_WITHIN_S: Final = 60.0
+READY_WITHIN_S: Final = 120.0
 """A machine that does much else takes its time to start a process."""
-_QUERY_WITHIN_S: Final = 20.0
+PATIENCE: Final = Grace(gateway_s=40.0, history_s=40.0, agent_s=40.0)
+"""From SIGTERM to SIGKILL: drains take 4 s, and the rest is the machine's."""
+_QUERY_WITHIN_S: Final = 60.0
+
+MODEL_IDLE_S: Final = 6.0
+"""The model is in the suite's own process, and must not seem silent where that is busy."""
 
 SETTINGS: Final[Mapping[str, str]] = {
     "CHATMESH_GATEWAY_TOKENS_HMAC_SECRETS": SECRET,
     # Members of a room may post from a connection that is not subscribed to it: that
     # is how a message is sent again through another gateway.
     "CHATMESH_NAMESPACES": json.dumps({"room": {"publish": "users"}}),
-    # Frozen clients are found out within seconds, so that a scenario can wait for it.
-    "CHATMESH_GATEWAY_PING_INTERVAL_S": "3",
-    "CHATMESH_GATEWAY_PONG_WITHIN_S": "2",
+    # Frozen clients are found out within seconds, so that a scenario can wait for it;
+    # and no client is taken for frozen while the suite that plays it has no time.
+    "CHATMESH_GATEWAY_PING_INTERVAL_S": "6",
+    "CHATMESH_GATEWAY_PONG_WITHIN_S": "5",
+    # For the same reason: whoever is late here is told to stay away for good.
+    "CHATMESH_GATEWAY_CONNECT_WITHIN_S": "60",
     "CHATMESH_GATEWAY_DRAIN_WINDOW_S": "4",
     "CHATMESH_HISTORY_DRAIN_S": "4",
     "CHATMESH_LOG_FORMAT": "text",
@@ -127,6 +137,8 @@ class Stage:
         self.mesh = mesh
         self.wires = wires
         self.topics = Topics(PREFIX)
+        self.unasked: list[str] = []
+        """Processes that were found to have ended although nobody had killed them."""
 
     @property
     def urls(self) -> list[str]:
@@ -156,6 +168,7 @@ class Stage:
         ready: bool = True,
     ) -> None:
         """Start a dead service as its supervisor would, perhaps with a fault built in."""
+        self._note_end(service)
         plain = service.command
         if environ:
             service.command = dataclasses.replace(
@@ -169,17 +182,53 @@ class Stage:
             await service.until_ready(READY_WITHIN_S)
 
     async def revive_all(self) -> None:
-        """Start whatever is dead, and return when everything is ready."""
-        dead = [one for one in self.mesh.services if not one.running]
-        for service in dead:
-            service.launch()
+        """Take back every fault there may be, and return when everything is ready.
+
+        Raises:
+            Trouble: not everything could be started again.
+        """
+        self._take_back()
+        if not self.postgres.process.running:
+            await self.postgres.restart()
+        for node in self.rabbit.nodes:
+            if not node.running:
+                await node.restart()
+        for service in self.mesh.services:
+            if not service.running:
+                self._note_end(service)
+                service.launch()
         for service in self.mesh.services:
             await service.until_ready(READY_WITHIN_S)
 
-    async def readiness(self, service: Service) -> tuple[bool, str]:
-        """What /readyz says: whether it is ready, and its words."""
+    def _take_back(self) -> None:
+        """Whatever was cut, delayed, stalled or frozen is so no more."""
+        for wires in self.wires.values():
+            wires.broker.mend()
+            if wires.database is not None:
+                wires.database.mend()
+        for service in self.mesh.services:
+            if service.running:
+                service.resume()
+        self.postgres.resume()
+
+    def dead(self) -> list[str]:
+        """Who does not run, and how it ended; after a whole scenario there is nobody."""
+        return [
+            f"{service.name} {how_it_ended(service.process.exit_code or 0)}"
+            for service in self.mesh.services
+            if not service.running
+        ]
+
+    def _note_end(self, service: Service) -> None:
+        """Scenarios kill with SIGKILL or ask with SIGTERM; all else is an end of its own."""
+        code = service.process.exit_code
+        if code not in {None, 0, -signal.SIGKILL}:
+            self.unasked.append(f"{service.name} {how_it_ended(code or 0)}")
+
+    async def readiness(self, service: Service) -> int:
+        """The status of /readyz; 0 where nobody answers, which says nothing of it."""
         answer = await http_probe.get(ports.LOOPBACK, service.http_port, "/readyz")
-        return (answer is not None and answer[0] == 200, answer[1] if answer else "")
+        return 0 if answer is None else answer[0]
 
     async def metric(self, service: Service, name: str, label: str = "") -> float:
         """A sample of /metrics, summed over its labels; 0 when there is none.
@@ -239,14 +288,38 @@ class Stage:
                 await found.publish(message, routing_key)
 
     def _live_url(self) -> str:
-        return next(node.url for node in self.rabbit.nodes if node.running)
+        for node in self.rabbit.nodes:
+            if node.running:
+                return node.url
+        raise ConnectionError("no node of the broker runs")
 
     # -- Database ---------------------------------------------------------------------
 
-    async def logs(self, channels: Sequence[str]) -> dict[str, Log]:
-        """The logs as the database has them: no code of ours in between."""
+    @asynccontextmanager
+    async def database(self) -> AsyncGenerator[asyncpg.Connection]:
+        """A connection past all wires."""
         connection = await asyncpg.connect(self.postgres.url, timeout=_QUERY_WITHIN_S)
         try:
+            yield connection
+        finally:
+            await connection.close(timeout=_QUERY_WITHIN_S)
+
+    async def tops(self, channels: Sequence[str]) -> dict[str, int]:
+        """How far each log has come; asked often, so only that."""
+        async with self.database() as connection:
+            rows = await connection.fetch(
+                "select channel, top from channels where channel = any($1)",
+                list(channels),
+            )
+        return {row["channel"]: row["top"] for row in rows}
+
+    async def logs(self, channels: Sequence[str]) -> dict[str, Log]:
+        """The logs as the database has them: no code of ours in between."""
+        async with (
+            self.database() as connection,
+            # Of one moment, for there may be somebody who still writes.
+            connection.transaction(isolation="repeatable_read"),
+        ):
             heads = await connection.fetch(
                 "select channel, epoch, top, floor from channels "
                 "where channel = any($1)",
@@ -257,8 +330,6 @@ class Stage:
                 'where channel = any($1) and data is not null order by channel, "offset"',
                 list(channels),
             )
-        finally:
-            await connection.close()
         entries: dict[str, list[LogEntry]] = {name: [] for name in channels}
         for row in rows:
             text = json.loads(row["data"]).get("text", "")
@@ -310,7 +381,7 @@ async def open_stage(folder: Path, shape: Shape) -> AsyncGenerator[Stage]:
         model, agents = None, {}
         if shape.agents:
             model = await stack.enter_async_context(FakeOpenAI(tell))
-            file = agents_file(folder / "agents", model.url, idle_s=3.0)
+            file = agents_file(folder / "agents", model.url, idle_s=MODEL_IDLE_S)
             agents = {**AGENT_SETTINGS, **settings_for(file)}
         plan = Plan(
             amqp_url=rabbit.url,
@@ -321,7 +392,7 @@ async def open_stage(folder: Path, shape: Shape) -> AsyncGenerator[Stage]:
             histories=shape.histories,
             agents=shape.agents,
             settings={**SETTINGS, **agents, **shape.settings},
-            grace=Grace(gateway_s=10.0, history_s=8.0),
+            grace=PATIENCE,
         )
         running = await stack.enter_async_context(WiredMesh(plan, wires))
         yield Stage(rabbit, postgres, running, wires, model)

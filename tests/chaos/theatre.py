@@ -1,6 +1,7 @@
 """Rooms with agents in a scene: what is asked, who watches, and what came of it."""
 
 import asyncio
+import copy
 import itertools
 import json
 import time
@@ -11,8 +12,8 @@ from typing import Any, Final
 import asyncpg
 
 from chaos.checker import Kind, Violation
-from chaos.runs import Answered, RunBook, check
-from chaos.scene import Scene
+from chaos.runs import LATE, Answered, RunBook, check
+from chaos.scene import ASK_EVERY_S, Scene
 from chaos.stage import SECRET
 from chatmesh.wire.runs import RUN_ID_PREFIX, run_of
 from support.agents_side import TELLER
@@ -20,10 +21,9 @@ from support.fake_openai import FakeOpenAI
 from support.run_viewer import Refusal, Viewer, watching
 from support.stories import Story
 
-ANSWERED_WITHIN_S: Final = 90.0
-SEEN_WITHIN_S: Final = 30.0
+ANSWERED_WITHIN_S: Final = 120.0
+SEEN_WITHIN_S: Final = 60.0
 SAY_AGAIN_S: Final = 0.3
-_QUERY_WITHIN_S: Final = 20.0
 
 
 class Theatre:
@@ -69,7 +69,9 @@ class Theatre:
                     raise
             await asyncio.sleep(SAY_AGAIN_S)
         self._asked[room, message] = story
-        return run_of(TELLER, room, message)
+        run = run_of(TELLER, room, message)
+        self._book.asked[run] = message
+        return run
 
     async def ask_everywhere(self, **more: Any) -> list[str]:  # noqa: ANN401 - as `ask`
         return [await self.ask(room, **more) for room in self.rooms]
@@ -116,10 +118,11 @@ class Theatre:
             book.open_runs = await self._open_runs()
             return not book.open_runs
 
-        await scene.until(none_open, ANSWERED_WITHIN_S, "no run is open")
-        book.log = await self._log()
+        await scene.until(
+            none_open, ANSWERED_WITHIN_S, "no run is open", every_s=ASK_EVERY_S
+        )
         by_room = dict.fromkeys(self.rooms, 0)
-        for answer in book.log:
+        for answer in await self._log():
             by_room[answer.room] += 1
         await scene.until(
             lambda: all(
@@ -130,15 +133,18 @@ class Theatre:
             SEEN_WITHIN_S,
             "every screen has every answer",
         )
-        book.told = {key: story.text for key, story in self._asked.items()}
-        book.must_complete = frozenset(message for _, message in self._asked)
+        # Screens first: what they were given by now is in a log that is read later.
         book.screens = {
-            f"{room} {number}": (room, viewer.screen)
+            f"{room} {number}": (room, copy.deepcopy(viewer.screen))
             for room, viewers in self.viewers.items()
             for number, viewer in enumerate(viewers)
         }
+        book.log = await self._log()
+        book.told = {key: story.text for key, story in self._asked.items()}
+        book.must_complete = frozenset(message for _, message in self._asked)
         for violation in check(book):
-            scene.violations.append(Violation(Kind.ANSWER, "", str(violation)))
+            kind = Kind.UNKEPT if violation.kind in LATE else Kind.ANSWER
+            scene.violations.append(Violation(kind, "", str(violation)))
         moments = sum(
             len(run.moments)
             for _, screen in book.screens.values()
@@ -150,13 +156,15 @@ class Theatre:
 
     async def _open_runs(self) -> list[str]:
         rows = await self._fetch(
-            "select id::text, channel, status from agent_runs where status <> 'ended'"
+            "select id::text, channel, status from agent_runs"
+            " where status <> 'ended' and channel = any($1)",
+            list(self.rooms),
         )
         return [f"{row['id']} in {row['channel']}: {row['status']}" for row in rows]
 
     async def _log(self) -> list[Answered]:
         rows = await self._fetch(
-            "select channel, id, data from log where channel = any($1)"
+            'select channel, id, "offset", data from log where channel = any($1)'
             " and id like $2 and data is not null",
             list(self.rooms),
             f"{RUN_ID_PREFIX}%",
@@ -172,17 +180,14 @@ class Theatre:
                     run["trigger"],
                     run["outcome"],
                     data["text"],
+                    row["offset"],
                 )
             )
         return answers
 
     async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        url = self._scene.stage.postgres.url
-        connection = await asyncpg.connect(url, timeout=_QUERY_WITHIN_S)
-        try:
+        async with self._scene.stage.database() as connection:
             return await connection.fetch(query, *arguments)
-        finally:
-            await connection.close()
 
 
 @asynccontextmanager

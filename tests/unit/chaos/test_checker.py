@@ -118,6 +118,30 @@ def test_retention_is_no_loss_of_offsets() -> None:
     assert check(chronicle) == []
 
 
+def test_what_nobody_waited_for_may_come_after_all_have_left() -> None:
+    """A sender that gave up may still be heard, and by then nobody was there to see it."""
+    chronicle = sound()
+    straggler = Message(ROOM, "m7", "ada", "text 7")
+    straggler.attempts.append(Attempt("g1", 7.0))
+    chronicle.message(straggler)
+    chronicle.logs[ROOM].entries.append(entry(7))
+    assert {violation.kind for violation in check(chronicle)} == {Kind.BEHIND}
+
+    chronicle.due = {ROOM: 6}
+
+    assert check(chronicle) == []
+
+
+def test_whoever_came_late_to_the_end_may_still_have_lost_nothing() -> None:
+    """The end of a list is a question of time; a hole in it, and what follows, is not."""
+    late, holed = sound(), sound()
+    bobs(late).pop()
+    del bobs(holed)[4]
+
+    assert kinds(late) == {Kind.BEHIND}
+    assert kinds(holed) == {Kind.LOST}
+
+
 # -- One violation each, planted ----------------------------------------------------------
 
 
@@ -271,6 +295,10 @@ def say_what_nobody_may_say(chronicle: Chronicle) -> None:
     chronicle.troubles.append("bob: unreadable frame")
 
 
+def never_begin(chronicle: Chronicle) -> None:
+    chronicle.join("kim", "room:b")
+
+
 def lose_the_whole_log(chronicle: Chronicle) -> None:
     chronicle.logs.clear()
 
@@ -281,7 +309,7 @@ def placed_again(original: LogEntry, *, offset: int) -> LogEntry:
 
 PLANTED: list[tuple[Callable[[Chronicle], None], Kind]] = [
     (lose_one_live, Kind.LOST),
-    (lose_the_last, Kind.LOST),
+    (lose_the_last, Kind.BEHIND),
     (lose_what_was_missed, Kind.LOST),
     (lose_by_going_on_too_far, Kind.LOST),
     (lose_by_beginning_anew, Kind.LOST),
@@ -308,7 +336,8 @@ PLANTED: list[tuple[Callable[[Chronicle], None], Kind]] = [
     (begin_a_new_life, Kind.EPOCH),
     (overtake, Kind.OVERTAKEN),
     (send_away_for_good, Kind.STRANDED),
-    (never_let_in, Kind.STRANDED),
+    (never_let_in, Kind.BEHIND),
+    (never_begin, Kind.BEHIND),
     (say_what_nobody_may_say, Kind.STRANDED),
 ]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.runs import Answered, Kind, RunBook, check
+from chaos.runs import LATE, Answered, Kind, RunBook, check
 from support.run_screens import Screen
 from support.stories import Story, story_in
 
@@ -119,6 +119,21 @@ def a_screen_with_another_answer(book: RunBook) -> None:
     book.screens["ada"][1].hear(durable("another"))
 
 
+def an_answer_that_is_given_twice(book: RunBook) -> None:
+    book.screens["ada"][1].hear(durable())
+
+
+def a_screen_that_skipped_an_answer(book: RunBook) -> None:
+    screen = Screen()
+    screen.hear({"offset": 3, "data": {"text": "later"}, "info": {"user": "eve"}})
+    book.log[:] = [book.log[0]._replace(offset=2)]
+    book.screens["ada"] = (ROOM, screen)
+
+
+def a_run_that_failed(book: RunBook) -> None:
+    book.log[:] = [Answered(ROOM, f"run:{RUN}", "m1", "failed", STORY.text)]
+
+
 def an_open_run(book: RunBook) -> None:
     book.open_runs = [RUN]
 
@@ -133,7 +148,10 @@ def an_open_run(book: RunBook) -> None:
         (an_end_nobody_asked_for, Kind.OTHER_TEXT),
         (a_doubled_delta, Kind.GARBLED),
         (a_screen_without_the_answer, Kind.STILL_SHOWN),
-        (a_screen_without_the_answer, Kind.STALE),
+        (a_screen_without_the_answer, Kind.BEHIND),
+        (an_answer_that_is_given_twice, Kind.SHOWN_TWICE),
+        (a_screen_that_skipped_an_answer, Kind.SKIPPED),
+        (a_run_that_failed, Kind.CUT_SHORT),
         (a_screen_with_another_answer, Kind.STALE),
         (an_open_run, Kind.OPEN),
     ],
@@ -145,6 +163,57 @@ def test_a_planted_fault_is_found(plant: Callable[[RunBook], None], kind: Kind) 
     plant(book)
 
     assert kind in {violation.kind for violation in check(book)}
+
+
+@pytest.mark.parametrize(
+    "plant", [no_answer, a_screen_without_the_answer, a_run_that_failed, an_open_run]
+)
+def test_what_has_not_come_yet_is_late(plant: Callable[[RunBook], None]) -> None:
+    """As long as nothing else is wrong: it may have been the machine."""
+    book = good_book()
+    book.asked = {RUN: "m1"}
+    if plant is no_answer:
+        book.screens["ada"] = (ROOM, Screen())
+
+    plant(book)
+
+    assert {violation.kind for violation in check(book)} <= LATE
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        a_second_answer,
+        an_answer_to_nothing,
+        a_lost_character,
+        an_end_nobody_asked_for,
+        a_doubled_delta,
+        a_screen_with_another_answer,
+        an_answer_that_is_given_twice,
+        a_screen_that_skipped_an_answer,
+    ],
+)
+def test_what_is_wrong_is_not_late(plant: Callable[[RunBook], None]) -> None:
+    """No machine doubles an answer."""
+    book = good_book()
+
+    plant(book)
+
+    assert {violation.kind for violation in check(book)} - LATE
+
+
+def test_a_run_that_goes_on_was_asked_for() -> None:
+    """Its screen shows what has no answer yet, and nobody made it up."""
+    book = good_book()
+    book.asked = {RUN: "m1"}
+    screen = Screen()
+    screen.hear(delta(STORY.text[:20], 0))
+    book.screens["ada"] = (ROOM, screen)
+    book.log.clear()
+
+    kinds = {violation.kind for violation in check(book)}
+
+    assert kinds == {Kind.UNANSWERED, Kind.STILL_SHOWN}
 
 
 def test_an_answer_that_was_stopped_may_be_short() -> None:

@@ -5,6 +5,7 @@ parent folders as root, shares one lock between users and forgets servers after 
 """
 
 import asyncio
+import contextlib
 import fcntl
 import importlib.util
 import json
@@ -120,13 +121,16 @@ class Postgres:
     def pause(self) -> None:
         """Freeze the server and every session: it neither answers nor hangs up."""
         self.process.send(signal.SIGSTOP)
-        for pid in _children(self.process.pid):
-            os.kill(pid, signal.SIGSTOP)
+        self._send_children(signal.SIGSTOP)
 
     def resume(self) -> None:
-        for pid in _children(self.process.pid):
-            os.kill(pid, signal.SIGCONT)
+        self._send_children(signal.SIGCONT)
         self.process.send(signal.SIGCONT)
+
+    def _send_children(self, signal_number: signal.Signals) -> None:
+        for pid in _children(self.process.pid):
+            with contextlib.suppress(ProcessLookupError):  # ended since we looked
+                os.kill(pid, signal_number)
 
     def _take_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
