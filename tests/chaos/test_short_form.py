@@ -13,7 +13,8 @@ from chaos import suite
 from chatmesh.local import rabbit
 
 RUN = Path(__file__).with_name("run.py")
-WITHIN_S = 900
+WITHIN_S = 3000
+"""Five minutes on a quiet machine; a slow one plays some of it again, or longer."""
 
 
 @pytest.mark.timeout(WITHIN_S + 60)
