@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aio_pika
 import asyncpg
@@ -25,9 +25,9 @@ from chaos.wires import FarWire, FarWires
 from chatmesh.local import http_probe, mesh, ports
 from chatmesh.local.mesh import Grace, Mesh, Plan
 from chatmesh.local.postgres import Postgres
-from chatmesh.local.process import Command, Process
+from chatmesh.local.process import KILL_WAIT_S, Command, Process
 from chatmesh.local.rabbit import Rabbit
-from chatmesh.local.service import Service
+from chatmesh.local.service import EXIT_CANNOT_START, Service
 from chatmesh.local.supervisor import how_it_ended
 from chatmesh.wire import limits
 from chatmesh.wire.topics import Topics
@@ -92,6 +92,21 @@ class Wires:
     database: FarWire | None = None
 
 
+class Ending(NamedTuple):
+    """How a process ended that nobody had asked to."""
+
+    name: str
+    code: int
+
+    def __str__(self) -> str:
+        return f"without being asked to, {self.name} {how_it_ended(self.code)}"
+
+    @property
+    def excusable(self) -> bool:
+        """It did not even begin: somebody else on the machine may have had its port."""
+        return self.code == EXIT_CANNOT_START
+
+
 class WiredMesh(Mesh):
     """A mesh whose services do not share their way to broker and database."""
 
@@ -137,7 +152,7 @@ class Stage:
         self.mesh = mesh
         self.wires = wires
         self.topics = Topics(PREFIX)
-        self.unasked: list[str] = []
+        self.unasked: list[Ending] = []
         """Processes that were found to have ended although nobody had killed them."""
 
     @property
@@ -168,6 +183,9 @@ class Stage:
         ready: bool = True,
     ) -> None:
         """Start a dead service as its supervisor would, perhaps with a fault built in."""
+        # One that was killed a moment ago may still hold its ports.
+        async with asyncio.timeout(KILL_WAIT_S):
+            await service.process.wait()
         self._note_end(service)
         plain = service.command
         if environ:
@@ -211,10 +229,10 @@ class Stage:
                 service.resume()
         self.postgres.resume()
 
-    def dead(self) -> list[str]:
+    def dead(self) -> "list[Ending]":
         """Who does not run, and how it ended; after a whole scenario there is nobody."""
         return [
-            f"{service.name} {how_it_ended(service.process.exit_code or 0)}"
+            Ending(service.name, service.process.exit_code or 0)
             for service in self.mesh.services
             if not service.running
         ]
@@ -223,7 +241,7 @@ class Stage:
         """Scenarios kill with SIGKILL or ask with SIGTERM; all else is an end of its own."""
         code = service.process.exit_code
         if code not in {None, 0, -signal.SIGKILL}:
-            self.unasked.append(f"{service.name} {how_it_ended(code or 0)}")
+            self.unasked.append(Ending(service.name, code or 0))
 
     async def readiness(self, service: Service) -> int:
         """The status of /readyz; 0 where nobody answers, which says nothing of it."""

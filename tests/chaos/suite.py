@@ -19,7 +19,7 @@ from chaos import report
 from chaos.checker import LATE
 from chaos.scenarios import SCENARIOS, Scenario
 from chaos.scene import Result, Scene
-from chaos.stage import Shape, Stage, open_stage
+from chaos.stage import Ending, Shape, Stage, open_stage
 from chaos.stalls import Stalls, watched
 from chatmesh.local.instances import private_folder
 
@@ -243,8 +243,7 @@ async def played(scenario: Scenario, scene: Scene) -> tuple[Result, bool]:
     try:
         async with asyncio.timeout(within_s):
             await scenario.play(scene)
-        for end in stage.dead():
-            scene.must(False, f"without being asked to, {end}", at_any_pace=True)  # noqa: FBT003
+        _complain_of(stage.dead(), scene)
     except Exception as error:  # noqa: BLE001 - the other scenarios shall still be played
         scene.must(False, f"the scenario broke off: {error!r}")  # noqa: FBT003
         whole = False
@@ -254,8 +253,7 @@ async def played(scenario: Scenario, scene: Scene) -> tuple[Result, bool]:
         scene.must(False, f"not everything could be started again: {error!r}")  # noqa: FBT003
         whole = False
     unasked, stage.unasked = stage.unasked, []
-    for end in unasked:
-        scene.must(False, f"without being asked to, {end}", at_any_pace=True)  # noqa: FBT003
+    _complain_of(unasked, scene)
     try:
         async with asyncio.timeout(within_s):
             result = await scene.finish()
@@ -265,6 +263,11 @@ async def played(scenario: Scenario, scene: Scene) -> tuple[Result, bool]:
         result.violations.extend(scene.violations)
         return result, False
     return result, whole and not scene.broken_off
+
+
+def _complain_of(ended: Iterable[Ending], scene: Scene) -> None:
+    for ending in ended:
+        scene.must(False, str(ending), at_any_pace=not ending.excusable)  # noqa: FBT003
 
 
 def _allow_many_files() -> None:

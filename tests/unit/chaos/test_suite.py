@@ -13,7 +13,7 @@ from chaos.checker import LATE, Kind, Violation
 from chaos.chronicle import Log
 from chaos.scenarios import Scenario
 from chaos.scene import Fault, Result, Scene
-from chaos.stage import Stage
+from chaos.stage import Ending, Stage
 from chaos.stalls import Stalls
 from chaos.suite import (
     CLIENTS_MIN,
@@ -215,12 +215,14 @@ async def test_who_is_dead_already_is_not_asked() -> None:
 class QuietStage:
     """A stage on which nothing happens, with what was found dead on it."""
 
-    def __init__(self, dead: Sequence[str] = (), unasked: Sequence[str] = ()) -> None:
+    def __init__(
+        self, dead: Sequence[Ending] = (), unasked: Sequence[Ending] = ()
+    ) -> None:
         self.unasked = list(unasked)
         self.in_order = True
         self._dead = list(dead)
 
-    def dead(self) -> list[str]:
+    def dead(self) -> list[Ending]:
         return self._dead
 
     async def revive_all(self) -> None:
@@ -284,11 +286,18 @@ async def test_a_stage_that_is_out_of_order_is_late_and_spoilt() -> None:
 
 async def test_who_dies_unasked_is_never_forgiven() -> None:
     """Found dead at the end, or by whoever wanted to start it again."""
-    at_the_end = QuietStage(dead=["gateway-1 ended with exit code 1"])
-    before = QuietStage(unasked=["history-2 was ended by SIGSEGV"])
+    at_the_end = QuietStage(dead=[Ending("gateway-1", 1)])
+    before = QuietStage(unasked=[Ending("history-2", -11)])
 
     assert await verdict_on(nothing, at_the_end) == ([Kind.BROKEN], True)
     assert await verdict_on(nothing, before) == ([Kind.BROKEN], True)
+
+
+async def test_who_could_not_start_may_have_met_somebody_on_its_port() -> None:
+    """That has not been alive, so it has not died."""
+    stage = QuietStage(unasked=[Ending("gateway-1", 2)])
+
+    assert await verdict_on(nothing, stage) == ([Kind.UNKEPT], True)
 
 
 async def test_harm_is_told_although_the_scenario_broke_off() -> None:
