@@ -61,7 +61,7 @@ async def _crashes(scene: Scene, pairs: Sequence[tuple[str, str]]) -> None:
     await _people(scene)
     first, second = scene.stage.mesh.agents
     async with (
-        scene.stage.tools(scene.name) as (tools, _),
+        scene.stage.tools(_notebook(scene)) as (tools, _),
         theatre(scene, rooms=3) as play,
     ):
         for labels in pairs:
@@ -143,7 +143,7 @@ async def tool_worker_killed(scene: Scene) -> None:
     await _people(scene)
     async with theatre(scene, rooms=2) as play:
         reading, sending = play.rooms
-        async with scene.stage.tools(scene.name) as (folder, worker):
+        async with scene.stage.tools(_notebook(scene)) as (folder, worker):
             await _has_tools(scene, play)
             runs = [
                 await play.ask(reading, tool="ponder"),
@@ -155,7 +155,7 @@ async def tool_worker_killed(scene: Scene) -> None:
             async with scene.fault("kill -9 tool worker"):
                 worker.kill()
                 await worker.wait()
-        async with scene.stage.tools(scene.name):
+        async with scene.stage.tools(_notebook(scene)):
             await play.answered(runs)
         begun = [note["tool"] for note in notes(folder)]
         sent = begun.count("send_parcel")
@@ -168,6 +168,11 @@ async def tool_worker_killed(scene: Scene) -> None:
 
 
 # -- Parts --------------------------------------------------------------------------------
+
+
+def _notebook(scene: Scene) -> str:
+    """Where tools note their calls: of this try, for the next one counts anew."""
+    return f"{scene.name}-{scene.seed}"
 
 
 async def _people(scene: Scene) -> None:
