@@ -1,8 +1,11 @@
 """The service API of a running history, attacked by its own OpenAPI document."""
 
+import base64
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 
@@ -14,6 +17,10 @@ from support.openapi_attack import openapi_attack
 
 KEY = "a key"
 ROOM = "/v1/channels/room:a/publications"
+
+
+def nested(levels: int) -> bytes:
+    return b"[" * levels + b"]" * levels
 
 
 @pytest.fixture
@@ -106,6 +113,8 @@ async def test_names_may_hold_slashes(api: httpx.AsyncClient) -> None:
         (b'{"id": "1"}', "application/json", 422),
         (b'{"id": "", "data": 1}', "application/json", 422),
         (b'{"id": "1", "data": 1, "x": 1}', "application/json", 422),
+        (b'{"id":"1","data":' + b"[" * 50_000, "application/json", 422),
+        (b'{"id":"1","data":%b}' % nested(65), "application/json", 422),
         (b'{"id": "1", "data": 1}', "text/plain", 415),
         (b'{"id":"1","data":"%b"}' % (b"x" * 70_000), "application/json", 413),
         (b" " * 4 * limits.PUBLICATION_BYTES_MAX, "application/json", 413),
@@ -119,6 +128,27 @@ async def test_bad_bodies_are_refused_with_a_reason(
 
     assert answer.status_code == status
     assert answer.json()["detail"]
+
+
+async def test_data_may_be_nested_to_the_bound_and_is_shown_so(
+    api: httpx.AsyncClient, database_url: str
+) -> None:
+    """What is deeper in the log, from before there was a bound, is shown as bytes."""
+    deepest, deeper = nested(limits.JSON_DEPTH_MAX), nested(30_000)
+    headers = {"Content-Type": "application/json"}
+    for key in "12":
+        body = b'{"id":"%b","data":%b}' % (key.encode(), deepest)
+        assert (await api.post(ROOM, content=body, headers=headers)).is_success
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("UPDATE log SET data = $1 WHERE id = '2'", deeper)
+    await connection.close()
+
+    page = await api.get(ROOM)
+
+    assert page.status_code == 200
+    kept, old = page.json()["publications"]
+    assert json.dumps(kept["data"]).encode() == deepest
+    assert base64.b64decode(old["data_base64"]) == deeper
 
 
 async def test_a_key_opens_the_service_api(service: Service) -> None:

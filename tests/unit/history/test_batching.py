@@ -193,6 +193,12 @@ async def test_events_are_cut_to_what_a_message_may_hold() -> None:
             msgspec.structs.replace(command(), tags={"a": "x" * 5000}),
             errors.TOO_LARGE.code,
         ),
+        (command(data=b"[" * 60_000), errors.BAD_REQUEST.code),
+        (command(data=b'{"a":' * 65 + b"1" + b"}" * 65), errors.BAD_REQUEST.code),
+        (
+            msgspec.structs.replace(command(), info=b"[" * 65 + b"]" * 65),
+            errors.BAD_REQUEST.code,
+        ),
     ],
 )
 async def test_what_is_wrong_in_itself_never_reaches_the_log(
@@ -258,6 +264,8 @@ def test_author_and_payload_make_the_digest() -> None:
 def test_an_ordinary_command_is_not_refused() -> None:
     """Binary payloads and empty authors included."""
     assert refuse(command(data=b"\xff\0", user="")) is None
+    assert refuse(command(data=b"[" * 64 + b"]" * 64)) is None
+    assert refuse(command(data=b"\xff" + b"[{" * 1000)) is None
 
 
 # -- Fences ---------------------------------------------------------------------------

@@ -17,6 +17,12 @@ MESSAGE_ID_CHARS_MAX: Final = 128
 PUBLICATION_BYTES_MAX: Final = COMMAND_BYTES_MAX
 """The payload of one publication, from whichever side it enters."""
 
+JSON_DEPTH_MAX: Final = 64
+"""Arrays and objects within each other in one payload; deeper JSON is refused.
+
+Far below what exhausts the stack of any decoder that meets the payload later.
+"""
+
 RECOVERY_BYTES_MAX: Final = 1 * MIB - 4 * KIB
 """Encoded bytes one subscribe reply may recover; beyond it the client pages history.
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from chatmesh.history.ports import Announcement, Columns, Fence, Placed
-from chatmesh.wire import channels, errors, limits
+from chatmesh.wire import channels, errors, limits, nesting
 from chatmesh.wire.errors import ErrorReply
 from chatmesh.wire.messages import (
     CommandBatch,
@@ -309,6 +309,10 @@ def refuse(command: PublishCommand) -> ErrorReply | None:
         )
     if len(command.info) > limits.PUBLICATION_BYTES_MAX:
         return errors.because(errors.TOO_LARGE, "author info")
+    if nesting.too_deep(command.data) or nesting.too_deep(command.info):
+        return errors.because(
+            errors.BAD_REQUEST, f"JSON of more than {limits.JSON_DEPTH_MAX} levels"
+        )
     return _refuse_tags(command.tags) if command.tags else None
 
 

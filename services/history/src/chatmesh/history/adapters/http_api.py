@@ -36,7 +36,7 @@ from chatmesh.runtime.service_api import (
     answer,
     documented,
 )
-from chatmesh.wire import channels, errors, limits
+from chatmesh.wire import channels, errors, limits, nesting
 from chatmesh.wire.messages import Entry, Outcome, PublishCommand, Read
 from chatmesh.wire.namespaces import NamespaceOptions
 
@@ -45,6 +45,8 @@ T = TypeVar("T")
 _PAGE_DEFAULT: Final = 100
 _BODY_BYTES_MAX: Final = 2 * limits.PUBLICATION_BYTES_MAX
 """A payload, its envelope, and some white space."""
+_BODY_DEPTH_MAX: Final = limits.JSON_DEPTH_MAX + 1
+"""A payload, and its envelope."""
 _NAME_PART_PATTERN: Final = "^[!-~]*$"
 
 Limit = Annotated[int, fastapi.Query(ge=1, le=limits.PAGE_ENTRIES_MAX)]
@@ -231,6 +233,9 @@ async def _read_body(request: fastapi.Request) -> _Body:
         body += chunk
         if len(body) > _BODY_BYTES_MAX:
             raise Refusal(413, f"a body over {_BODY_BYTES_MAX} bytes")
+    if nesting.too_deep(bytes(body), levels=_BODY_DEPTH_MAX):
+        reason = f"data of more than {limits.JSON_DEPTH_MAX} levels"
+        raise Refusal(422, reason, errors.BAD_REQUEST.code)
     try:
         return _decode_body(bytes(body))
     except msgspec.ValidationError as error:
@@ -284,11 +289,21 @@ def _publication(entry: Entry) -> dict[str, object]:
         "id": entry.id,
         "at_ms": entry.at_ms,
     }
-    try:
-        msgspec.json.decode(entry.data)
+    if _is_json(entry.data):
         shown["data"] = msgspec.Raw(entry.data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    else:
         shown["data_base64"] = base64.b64encode(entry.data).decode()
     shown["info"] = msgspec.Raw(entry.info) if entry.info else None
     shown["tags"] = entry.tags
     return shown
+
+
+def _is_json(data: bytes) -> bool:
+    """Whether a payload is JSON that every decoder can read."""
+    if nesting.too_deep(data):
+        return False  # From before there was a bound.
+    try:
+        msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True

@@ -40,7 +40,7 @@ class Publication(_Model):
     data: Any = None
     """The payload, when it is JSON."""
     data_base64: str | None = None
-    """The payload, when it is not JSON."""
+    """The payload, when it is not JSON, or nested too deeply to be shown as such."""
     info: Any = None
     """Who published it, as the subscribers see it; null for the server itself."""
     tags: dict[str, str] = {}
