@@ -141,7 +141,9 @@ class LogPromises:
 
     async def test_a_page_ends_at_its_bytes(self, log: AnyLog) -> None:
         """It holds what fits, and at least one entry."""
-        await log.append(columns(*(("a", str(n), "x" * 10) for n in range(1, 6))))
+        rows = columns(*(("a", str(n), "x" * 10) for n in range(1, 6)))
+        rows.infos[:] = [None] * 5
+        await log.append(rows)
 
         pages = await log.read(
             [
@@ -153,6 +155,23 @@ class LogPromises:
         )
 
         assert [offsets(page) for page in pages] == [[1, 2, 3], [1, 2], [1], [5, 4]]
+
+    async def test_infos_and_tags_weigh_as_much_as_payloads(self, log: AnyLog) -> None:
+        """A page is one message, whatever fills it."""
+        rows = columns(*(("a", str(n), "x") for n in range(1, 6)))
+        rows.infos[:] = [b'"%b"' % (b"x" * 998)] * 4 + [None]
+        rows.tags[4] = '{"k": "%s"}' % ("x" * 1000)
+        await log.append(rows)
+
+        pages = await log.read(
+            [
+                forward("a", bytes_max=3500),
+                backward("a", bytes_max=1500),
+                backward("a", bytes_max=2500),
+            ]
+        )
+
+        assert [offsets(page) for page in pages] == [[1, 2, 3], [5], [5, 4]]
 
     async def test_an_unknown_channel_stands_at_zero(self, log: AnyLog) -> None:
         """It has the epoch it will have once something is written to it."""

@@ -187,7 +187,7 @@ class MemoryLog:
         page: list[Entry] = []
         size = 0
         for entry in wanted[: spec.limit]:
-            size += len(entry.data)
+            size += len(entry.data) + len(entry.info) + len(str(entry.tags or ""))
             if page and size > spec.bytes_max:
                 break
             page.append(entry)

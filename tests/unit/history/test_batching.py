@@ -169,6 +169,25 @@ async def test_events_are_cut_to_what_a_message_may_hold() -> None:
     assert [n for _, run in entries(committed) for n in run] == list(range(1, 41))
 
 
+async def test_events_are_cut_by_what_their_authors_add_too() -> None:
+    """Tiny payloads with large infos and tags fill a message as well."""
+    info = b'"' + b"x" * (limits.PUBLICATION_BYTES_MAX - 2) + b'"'
+    tags = {"k": "x" * (limits.TAGS_CHARS_MAX - 1)}
+    many = [
+        msgspec.structs.replace(command(str(n), request=0), info=info, tags=tags)
+        for n in range(40)
+    ]
+
+    committed = await settle(MemoryLog(), delivery(*many))
+
+    sizes = [
+        sum(len(entry.info) + len(entry.tags["k"]) for entry in event.entries)
+        for event in committed.announcement.events
+    ]
+    assert max(sizes) <= limits.BATCH_BYTES_MAX
+    assert [n for _, run in entries(committed) for n in run] == list(range(1, 41))
+
+
 @pytest.mark.parametrize(
     ("bad", "code"),
     [

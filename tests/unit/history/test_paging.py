@@ -55,11 +55,18 @@ def test_the_next_page_begins_where_this_one_ends() -> None:
     assert paging.next_since(backward, page(4, 3, top=5, floor=2)) is None
 
 
+def test_a_page_of_few_entries_may_be_full_of_infos() -> None:
+    """Thirty entries with the largest payload and info exceed what thirty payloads do."""
+    reads = [("q", Read(n, "a", 0, 30)) for n in range(17)]
+
+    assert [len(group) for group in paging.groups(reads)] == [8, 8, 1]
+
+
 def test_reads_are_grouped_so_that_their_pages_fit_into_memory() -> None:
     """Small ones by the hundred, large ones a few at a time, in order."""
-    small = [("q", Read(n, "a", 0, 1)) for n in range(300)]
+    small = [("q", Read(n, "a", 0, 1)) for n in range(200)]
     large = [("q", Read(n, "a", 0, 1000)) for n in range(20)]
 
-    assert [len(group) for group in paging.groups(small)] == [300]
+    assert [len(group) for group in paging.groups(small)] == [200]
     assert [len(group) for group in paging.groups(large)] == [8, 8, 4]
     assert [read for group in paging.groups(large) for read in group] == large

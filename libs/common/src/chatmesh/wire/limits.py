@@ -17,6 +17,9 @@ MESSAGE_ID_CHARS_MAX: Final = 128
 PUBLICATION_BYTES_MAX: Final = COMMAND_BYTES_MAX
 """The payload of one publication, from whichever side it enters."""
 
+TAGS_CHARS_MAX: Final = 4 * KIB
+"""Names and values of the tags of one publication."""
+
 JSON_DEPTH_MAX: Final = 64
 """Arrays and objects within each other in one payload; deeper JSON is refused.
 
@@ -34,7 +37,10 @@ PAGE_ENTRIES_MAX: Final = 1000
 """Entries one history page holds at most, whatever limit was asked for."""
 
 PAGE_BYTES_MAX: Final = 4 * MIB
-"""Payload bytes one history page holds at most; a broker message stays far below 16 MiB."""
+"""Payloads, infos and tags one history page holds at most.
+
+A broker message stays far below 16 MiB, also as base64.
+"""
 
 PARTITIONS: Final = 16
 """Command queues; a channel's commands all go through one of them."""

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from chatmesh.history.paging import weight_of
 from chatmesh.history.ports import Announcement, Columns, Fence, Placed
 from chatmesh.wire import channels, errors, limits, nesting
 from chatmesh.wire.errors import ErrorReply
@@ -26,7 +27,6 @@ from chatmesh.wire.messages import (
 _DIGEST_BYTES: Final = 16
 _USER_CHARS_MAX: Final = 255
 _FENCE_CHARS_MAX: Final = 128
-_TAGS_BYTES_MAX: Final = 4 * limits.KIB
 _EVENT_ENTRIES_MAX: Final = limits.COMMANDS_PER_BATCH_MAX
 _NUL: Final = "\0"
 
@@ -329,9 +329,12 @@ def _bad_name(command: PublishCommand) -> str | None:
 
 
 def _refuse_tags(tags: dict[str, str]) -> ErrorReply | None:
-    if sum(len(key) + len(value) for key, value in tags.items()) > _TAGS_BYTES_MAX:
+    if (
+        sum(len(key) + len(value) for key, value in tags.items())
+        > limits.TAGS_CHARS_MAX
+    ):
         return errors.because(
-            errors.TOO_LARGE, f"tags over {_TAGS_BYTES_MAX} characters"
+            errors.TOO_LARGE, f"tags over {limits.TAGS_CHARS_MAX} characters"
         )
     if any(_NUL in key or _NUL in value for key, value in tags.items()):
         return errors.because(errors.BAD_REQUEST, "NUL in a tag")
@@ -347,13 +350,14 @@ def _runs(entries: list[Entry]) -> Iterable[list[Entry]]:
     entries.sort(key=lambda entry: entry.offset)
     start, size = 0, 0
     for index, entry in enumerate(entries):
+        weight = weight_of(entry)
         gap = index > start and entry.offset != entries[index - 1].offset + 1
         full = (
-            size + len(entry.data) > limits.BATCH_BYTES_MAX
+            size + weight > limits.BATCH_BYTES_MAX
             or index - start >= _EVENT_ENTRIES_MAX
         )
         if index > start and (gap or full):
             yield entries[start:index]
             start, size = index, 0
-        size += len(entry.data)
+        size += weight
     yield entries[start:]

@@ -6,10 +6,16 @@ from typing import Final
 from chatmesh.history.ports import PageRead, ReadSpec
 from chatmesh.wire import channels, errors, limits
 from chatmesh.wire.errors import ErrorReply
-from chatmesh.wire.messages import Page, Read
+from chatmesh.wire.messages import Entry, Page, Read
 
 _GROUP_BYTES_MAX: Final = 8 * limits.PAGE_BYTES_MAX
-"""Payload bytes of the pages read by one statement."""
+"""Bytes of the pages read by one statement."""
+_ESCAPE_BYTES_MAX: Final = len(r"\u0000")
+"""What one character of a tag becomes in JSON, at worst."""
+_ENTRY_BYTES_MAX: Final = (
+    2 * limits.PUBLICATION_BYTES_MAX + _ESCAPE_BYTES_MAX * limits.TAGS_CHARS_MAX
+)
+"""Payload, author's info and tags."""
 
 
 def refuse(read: Read) -> ErrorReply | None:
@@ -35,6 +41,12 @@ def bounded(read: Read) -> ReadSpec:
         read.reverse,
         min(read.bytes_max or limits.PAGE_BYTES_MAX, limits.PAGE_BYTES_MAX),
     )
+
+
+def weight_of(entry: Entry) -> int:
+    """Bytes of an entry in a page or an event, but for what every entry has."""
+    tags = sum(len(key) + len(value) for key, value in entry.tags.items())
+    return len(entry.data) + len(entry.info) + tags
 
 
 def answer(read: Read, found: PageRead) -> Page:
@@ -74,9 +86,7 @@ def groups(reads: list[tuple[str, Read]]) -> Iterator[list[tuple[str, Read]]]:
     size = 0
     for reply_to, read in reads:
         # A page of few entries cannot come near its bound in bytes.
-        largest = min(
-            bounded(read).bytes_max, read.limit * limits.PUBLICATION_BYTES_MAX
-        )
+        largest = min(bounded(read).bytes_max, read.limit * _ENTRY_BYTES_MAX)
         if group and size + largest > _GROUP_BYTES_MAX:
             yield group
             group, size = [], 0

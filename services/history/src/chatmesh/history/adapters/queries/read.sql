@@ -1,6 +1,7 @@
 -- Pages of many channels, each up to its limit and its bytes, with where the log stands;
--- one snapshot. The first entry of a page always fits. octet_length does not fetch
--- a payload that is stored out of line, so only what is returned is read.
+-- one snapshot. The first entry of a page always fits. An entry weighs what travels:
+-- payload, author's info and tags. octet_length does not fetch a payload that is stored
+-- out of line, so only what is returned is read.
 SELECT
     r.n,
     coalesce(c.epoch, lineage.epoch) AS epoch,
@@ -22,10 +23,14 @@ LEFT JOIN LATERAL (
     FROM (
         SELECT
             f.*,
-            sum(octet_length(f.data)) OVER (ORDER BY f."offset")
-            - octet_length(f.data) AS before
+            sum(f.size) OVER (ORDER BY f."offset") - f.size AS before
         FROM (
-            SELECT * FROM log
+            SELECT
+                log.*,
+                octet_length(log.data)
+                + coalesce(octet_length(log.info), 0)
+                + coalesce(octet_length(log.tags::text), 0) AS size
+            FROM log
             WHERE
                 NOT r.reverse
                 AND log.channel = r.channel
@@ -36,10 +41,14 @@ LEFT JOIN LATERAL (
         UNION ALL
         SELECT
             b.*,
-            sum(octet_length(b.data)) OVER (ORDER BY b."offset" DESC)
-            - octet_length(b.data) AS before
+            sum(b.size) OVER (ORDER BY b."offset" DESC) - b.size AS before
         FROM (
-            SELECT * FROM log
+            SELECT
+                log.*,
+                octet_length(log.data)
+                + coalesce(octet_length(log.info), 0)
+                + coalesce(octet_length(log.tags::text), 0) AS size
+            FROM log
             WHERE
                 r.reverse
                 AND log.channel = r.channel
@@ -51,6 +60,6 @@ LEFT JOIN LATERAL (
     ) AS page
     WHERE
         page.before = 0
-        OR page.before + octet_length(page.data) <= r.max_bytes
+        OR page.before + page.size <= r.max_bytes
 ) AS e ON true
 ORDER BY r.n, CASE WHEN r.reverse THEN -e."offset" ELSE e."offset" END
