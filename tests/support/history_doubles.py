@@ -65,8 +65,9 @@ class LinkDouble:
         del reply_to
         self.buried.append((command, cause))
 
-    async def reply(self, reply_to: str, message: Page | HeadsPage) -> None:
+    def reply(self, reply_to: str, message: Page | HeadsPage) -> "asyncio.Future[None]":
         self.replies.append((reply_to, message))
+        return self._future()
 
     def confirm(self) -> None:
         waiting, self.unconfirmed = self.unconfirmed, []

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -295,6 +295,28 @@ async def test_every_read_gets_a_page_of_its_own(tasks: Tasks) -> None:
     assert pages[2].error_code == errors.BAD_REQUEST.code
     assert (pages[3].epoch, pages[3].top, pages[3].entries) == ("memory", 0, [])
     assert desk.link.replies[-1] == ("q", HeadsPage(4, [("memory", 0), ("memory", 3)]))
+
+
+@pytest.mark.parametrize("ends", [LinkDouble.confirm, LinkDouble.lose])
+async def test_answers_do_not_wait_for_each_others_confirms(
+    tasks: Tasks, ends: Callable[[LinkDouble], None]
+) -> None:
+    """When everybody comes back at once, all pages go out, then all confirms come.
+
+    The next questions are answered after these, also when the link was lost.
+    """
+    log, link = MemoryLog(), LinkDouble(confirms=False)
+    reading = reader(log, link, tasks, QuickClock())
+
+    for n in range(5):
+        reading.ask(Reads("q", [Read(n, "a", 0, 5), Read(n + 10, "a b", 0, 1)]), 1.0)
+    await eventually(lambda: len(link.replies) == 5, reason="what is wrong")
+    link.confirm()
+    await eventually(lambda: len(link.replies) == 10, reason="the pages")
+    ends(link)
+    link.confirms = True
+    reading.ask(Heads(20, "q", ["a"]), 1.0)
+    await eventually(lambda: len(link.replies) == 11, reason="whoever comes later")
 
 
 async def test_reads_are_answered_with_an_error_while_the_database_is_away(

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, NamedTuple, TypeVar
 
 from chatmesh.bus.outgoing import LinkLost
@@ -414,15 +414,15 @@ class Reader:
 
     async def _answer_reads(self, requests: list[Reads]) -> None:
         sound: list[tuple[str, Read]] = []
+        wrong: list[tuple[str, Page]] = []
         for request in requests:
             for read in request.reads:
                 if refusal := paging.refuse(read):
                     self._metrics.reads.labels("refused").inc()
-                    await self._answers.reply(
-                        request.reply_to, paging.refused(read, refusal)
-                    )
+                    wrong.append((request.reply_to, paging.refused(read, refusal)))
                 else:
                     sound.append((request.reply_to, read))
+        await self._reply_all(wrong)
         for together in paging.groups(sound):
             await self._answer_group(together)
 
@@ -450,14 +450,22 @@ class Reader:
             spans.fail(type(error).__name__)
             _log.warning("reads failed", extra={"cause": str(error)})
             self._metrics.reads.labels("failed").inc(len(together))
-            for reply_to, read in together:
-                await self._answers.reply(
-                    reply_to, paging.refused(read, errors.INTERNAL)
-                )
+            await self._reply_all(
+                (reply_to, paging.refused(read, errors.INTERNAL))
+                for reply_to, read in together
+            )
             return
         self._metrics.reads.labels("answered").inc(len(together))
-        for (reply_to, read), page in zip(together, pages, strict=True):
-            await self._answers.reply(reply_to, paging.answer(read, page))
+        await self._reply_all(
+            (reply_to, paging.answer(read, page))
+            for (reply_to, read), page in zip(together, pages, strict=True)
+        )
+
+    async def _reply_all(self, answers: Iterable[tuple[str, Page | HeadsPage]]) -> None:
+        """Send answers together, then wait: one confirm takes as long as all of them."""
+        sent = [self._answers.reply(reply_to, answer) for reply_to, answer in answers]
+        for confirmed in sent:
+            await confirmed
 
     async def _answer_heads(self, requests: list[Heads]) -> None:
         if not requests:
@@ -468,21 +476,23 @@ class Reader:
         except (LogUnavailable, LogRefused) as error:
             _log.warning("heads failed", extra={"cause": str(error)})
             self._metrics.reads.labels("failed").inc(len(requests))
-            for request in requests:
-                await self._answers.reply(
+            await self._reply_all(
+                (
                     request.reply_to,
                     HeadsPage(request.request, [], error_code=errors.INTERNAL.code),
                 )
+                for request in requests
+            )
             return
         self._metrics.reads.labels("answered").inc(len(requests))
+        found: list[tuple[str, HeadsPage]] = []
         at = 0
         for request in requests:
             mine = standings[at : at + len(request.channels)]
             at += len(request.channels)
-            await self._answers.reply(
-                request.reply_to,
-                HeadsPage(request.request, [(s.epoch, s.top) for s in mine]),
-            )
+            heads = HeadsPage(request.request, [(s.epoch, s.top) for s in mine])
+            found.append((request.reply_to, heads))
+        await self._reply_all(found)
 
     async def _answer_truncate(self, request: Truncate) -> None:
         if reason := channels.refusal(request.channel):

@@ -258,6 +258,6 @@ class Link(Protocol):
 class Answers(Protocol):
     """Where answers to reads go."""
 
-    async def reply(self, reply_to: str, message: Page | HeadsPage) -> None:
-        """Send an answer; returns when the broker has it. Raises LinkLost."""
+    def reply(self, reply_to: str, message: Page | HeadsPage) -> Awaitable[None]:
+        """Send an answer now; completes when the broker has it. Raises LinkLost."""
         ...

@@ -227,9 +227,9 @@ class RabbitLink:
     def ack(self, tags: Sequence[int]) -> None:
         self._work.ack(tags)
 
-    async def reply(self, reply_to: str, message: Page | HeadsPage) -> None:
+    def reply(self, reply_to: str, message: Page | HeadsPage) -> Future[None]:
         answer = Outbound(DEFAULT_EXCHANGE, reply_to, encode(message))
-        await self._work.publish((answer,))
+        return self._work.publish((answer,))
 
     async def bury(self, command: PublishCommand, reply_to: str, cause: str) -> None:
         partition = partition_of(command.channel)
