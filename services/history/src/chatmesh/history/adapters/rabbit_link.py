@@ -154,9 +154,7 @@ class RabbitLink:
                 name="history bury",
             )
             return
-        headers = message.header.properties.headers or {}
-        count = headers.get(dead_letters.DELIVERY_COUNT)
-        deaths = count if isinstance(count, int) else int(bool(message.redelivered))
+        deaths = deaths_of(message)
         if batch.sent_ms:
             age_s = (self._clock.unix_ms() - batch.sent_ms) / 1000
             self._metrics.queue_age_seconds.observe(max(0.0, age_s))
@@ -253,6 +251,16 @@ class RabbitLink:
             exchange=self._topics.commands,
             routing_key=partition_key(partition),
         )
+
+
+def deaths_of(message: DeliveredMessage) -> int:
+    """How often a message was delivered before, to whomever; at least, where unsure."""
+    headers = message.header.properties.headers or {}
+    count = headers.get(dead_letters.DELIVERY_COUNT)
+    # A broker may count failures only, and not what a lost consumer gave back: then a
+    # count of 0 comes together with the mark.
+    counted = count if isinstance(count, int) else 0
+    return max(counted, int(bool(message.redelivered)))
 
 
 async def _documents_commands(batch: CommandBatch) -> None:
