@@ -9,6 +9,7 @@ import pytest
 from tests.service.gateway.conftest import Running, StartGateway
 
 from chaos.proxy import Wire
+from chatmesh.cli.dead import letter_of
 from chatmesh.wire.topics import Topics, channel_binding
 from support.eventually import eventually
 from support.json_client import json_client
@@ -22,7 +23,7 @@ ROOM = "room:a"
 async def test_a_message_nobody_can_read_is_found_in_the_dead_letters(
     gateway: Running, history: ScriptedHistory, broker_url: str, prefix: str
 ) -> None:
-    """With the cause; the room goes on."""
+    """With the cause, the time and the queue it came from; the room goes on."""
     names = Topics(prefix)
     async with json_client(gateway.url) as ada:
         await ada.connect()
@@ -40,7 +41,10 @@ async def test_a_message_nobody_can_read_is_found_in_the_dead_letters(
         dead = await eventually(lambda: queue.get(fail=False, no_ack=True))
         assert dead is not None
         assert dead.body == b"\xc1 nonsense"
-        assert dead.headers["cause"]
+        letter = letter_of(dict(dead.headers), dead.body)
+        assert letter.cause
+        assert letter.died != "unknown"
+        assert letter.queue.startswith(names.gateway_queue(""))
 
 
 async def test_a_gateway_without_history_is_up_and_tells_its_clients(

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from chatmesh.bus.link import Line, Link, PublishFailed
 from chatmesh.runtime.clock import Clock
-from chatmesh.wire import limits, messages, topics
+from chatmesh.wire import dead_letters, limits, messages, topics
 from chatmesh.wire.calls import ServiceCall
 from chatmesh.wire.control import ControlMessage
 from chatmesh.wire.messages import (
@@ -43,6 +43,7 @@ class RabbitBus:
     ) -> None:
         self._names = names
         self._name = name
+        self._clock = clock
         self._within_s = publish_within_s
         self._read_expires_ms = int(read_within_s * 1000)
         self._line: Line | None = None
@@ -184,7 +185,11 @@ class RabbitBus:
             body,
             within_s=self._within_s,
             persistent=True,
-            headers={"cause": cause, "queue": self.reply_to},
+            headers={
+                dead_letters.CAUSE: cause[: dead_letters.CAUSE_CHARS_MAX],
+                dead_letters.ORIGIN_QUEUE: self.reply_to,
+                dead_letters.DIED_MS: self._clock.unix_ms(),
+            },
         )
 
     async def tell_gateways(self, message: ControlMessage) -> None:
