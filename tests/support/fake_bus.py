@@ -1,5 +1,6 @@
 """A broker and a history for one gateway, in memory and under the test's hand."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -26,6 +27,12 @@ def entry(offset: int, **more: object) -> Entry:
         **more,
     }
     return Entry(offset, **values)  # pyright: ignore[reportArgumentType]
+
+
+def _set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
 
 
 @dataclass
@@ -55,6 +62,10 @@ class FakeBus:
         default_factory=list[tuple[str, ServiceCall]]
     )
     failing: PublishFailed | None = None
+    failing_unwatch: PublishFailed | None = None
+    watching: asyncio.Event = field(default_factory=_set)
+    """Cleared by a test: the broker takes its time over bindings."""
+    unwatching: asyncio.Event = field(default_factory=_set)
 
     @property
     def connected(self) -> bool:
@@ -74,12 +85,16 @@ class FakeBus:
         self._may_fail()
         if channels:
             self.watched.append(list(channels))
+        await self.watching.wait()
         self.bound |= set(channels)
 
     async def unwatch(self, channels: Sequence[str]) -> None:
         self._may_fail()
+        if self.failing_unwatch is not None:
+            raise self.failing_unwatch
         if channels:
             self.unwatched.append(list(channels))
+        await self.unwatching.wait()
         self.bound -= set(channels)
 
     async def send_commands(self, partition: int, batch: CommandBatch) -> None:

@@ -31,6 +31,7 @@ class Owner:
         self.heard: list[bytes] = []
         self.fails_on: Callable[[bytes], bool] = lambda _: False
         self.refuses: list[Exception] = []
+        self.binds_for_s = 0.0
         self.link = Link(
             [url],
             name="tester",
@@ -45,6 +46,7 @@ class Owner:
         self.lines.append(line)
         if self.refuses:
             raise self.refuses.pop()
+        await asyncio.sleep(self.binds_for_s)
         await line.bind(self.names.events, ["a.b.*", KEY])
 
     def link_down(self, reason: str) -> None:
@@ -119,6 +121,57 @@ async def test_many_bindings_stand_when_bind_returns(owner: Owner) -> None:
 
     assert failed.value.unroutable
     await eventually(lambda: len(owner.heard) == 3)
+
+
+async def test_binding_does_not_wait_for_what_is_unbound(owner: Owner) -> None:
+    """Each unbinding is a question of its own; hundreds of them hold up nobody."""
+    old = [f"old.{number}.*" for number in range(2000)]
+    await owner.line.bind(owner.names.events, old)
+
+    unbinding = asyncio.ensure_future(owner.line.unbind(owner.names.events, old))
+    await asyncio.sleep(0)
+    await owner.line.bind(owner.names.events, ["new.1.*", "new.2.*"])
+
+    assert not unbinding.done()
+    await unbinding
+    with pytest.raises(PublishFailed) as failed:
+        await owner.line.publish(
+            owner.names.events, "old.1999.log", b"x", within_s=5, mandatory=True
+        )
+    assert failed.value.unroutable
+
+
+async def test_an_owner_may_bind_for_longer_than_a_line_takes_to_open(
+    broker_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tens of thousands of rooms are many batches, each with a deadline of its own."""
+    monkeypatch.setattr("chatmesh.bus.link.DECLARE_WITHIN_S", 2.0)
+    owner = Owner(broker_url, prefix)
+    owner.binds_for_s = 2.5
+    tasks = Tasks()
+    tasks.spawn(owner.link.run(), name="link")
+
+    await owner.on_a_new_line(before=0)
+
+    assert len(owner.lines) == 1
+    await tasks.stop(5)
+
+
+async def test_a_line_that_fails_while_its_owner_binds_is_given_up_at_once(
+    broker_url: str, prefix: str
+) -> None:
+    """However long binding would go on."""
+    owner = Owner(broker_url, prefix)
+    owner.binds_for_s = 60.0
+    tasks = Tasks()
+    tasks.spawn(owner.link.run(), name="link")
+    await eventually(lambda: owner.lines, within_s=20)
+
+    owner.binds_for_s = 0.0
+    owner.link.fail("its own publications do not come back")
+
+    await owner.on_a_new_line(before=1)
+    await tasks.stop(5)
 
 
 async def test_nothing_to_bind_is_nothing_to_do(owner: Owner) -> None:

@@ -1,5 +1,6 @@
 """Channels are bound, compared and filled once, however many clients ask."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
@@ -8,7 +9,12 @@ from prometheus_client import CollectorRegistry
 
 from chatmesh.bus.link import PublishFailed
 from chatmesh.gateway.effects import Want
-from chatmesh.gateway.feed import COMPARE_EVERY_S, Feed, Standing
+from chatmesh.gateway.feed import (
+    COMPARE_EVERY_S,
+    UNBINDINGS_WAITING_MAX,
+    Feed,
+    Standing,
+)
 from chatmesh.gateway.hub import Hub
 from chatmesh.gateway.metrics import Metrics
 from chatmesh.gateway.outbox import Chunk
@@ -26,6 +32,7 @@ from chatmesh.wire.messages import (
     Page,
     Read,
 )
+from support.eventually import eventually
 from support.fake_bus import FakeBus, FakeLog
 from support.manual_clock import ManualClock, settle
 
@@ -761,7 +768,7 @@ async def test_who_comes_back_in_time_finds_the_channel_ready(mesh: Mesh) -> Non
 
 
 async def test_a_channel_wanted_while_it_is_unbound_is_bound_again(mesh: Mesh) -> None:
-    """The unbind cannot overtake the bind: both go through one door."""
+    """Before the unbind is sent, it is spared."""
     mesh.log(top=3)
     client = await mesh.joined()
     mesh.hub.leave(ROOM, client.ears)
@@ -775,6 +782,134 @@ async def test_a_channel_wanted_while_it_is_unbound_is_bound_again(mesh: Mesh) -
 
     assert again.standings
     assert {ROOM} == mesh.bus.bound
+
+
+async def idle(mesh: Mesh, *channels: str) -> None:
+    """Channels that somebody was in, for longer than they linger."""
+    for channel in channels:
+        mesh.log(channel, top=3)
+        client = await mesh.joined(Want(channel))
+        mesh.hub.leave(channel, client.ears)
+        mesh.feed.left(channel)
+    mesh.pass_time(1)
+    mesh.pass_time(LINGER_S + 1)
+
+
+async def test_nobody_waits_for_channels_that_are_unbound(mesh: Mesh) -> None:
+    """A broker that takes its time over them binds others meanwhile."""
+    mesh.bus.unwatching.clear()
+    await idle(mesh, "room:old")
+    await settle()
+    mesh.log("room:new")
+
+    assert (await mesh.joined(Want("room:new"))).standings
+
+    assert mesh.bus.bound == {"room:old", "room:new"}
+    mesh.bus.unwatching.set()
+    await settle()
+    assert mesh.bus.bound == {"room:new"}
+
+
+async def test_who_wants_what_is_just_being_unbound_gets_it_afterwards(
+    mesh: Mesh,
+) -> None:
+    """Nothing else keeps the two apart: the broker may take them in either order."""
+    mesh.bus.unwatching.clear()
+    await idle(mesh, ROOM)
+    await settle()
+
+    again = mesh.client()
+    await mesh.answer()
+    assert mesh.bus.watched == [[ROOM]]
+    assert not again.standings
+    mesh.bus.unwatching.set()
+    await mesh.answer()
+    await mesh.answer()
+
+    assert mesh.bus.watched == [[ROOM], [ROOM]]
+    assert again.standings
+    mesh.pass_time(1)
+    await settle()
+    assert mesh.bus.bound == {ROOM}
+
+
+async def test_what_could_not_be_unbound_is_tried_again(mesh: Mesh) -> None:
+    """Else the gateway would hear the room for as long as its line stands."""
+    mesh.bus.failing_unwatch = PublishFailed("refused")
+    await idle(mesh, "room:a", "room:b")
+    await settle()
+    assert mesh.bus.bound == {"room:a", "room:b"}
+
+    mesh.bus.failing_unwatch = None
+    mesh.pass_time(1)
+    await settle()
+
+    assert mesh.bus.bound == set()
+
+
+async def test_more_idle_channels_than_can_wait_go_by_and_by(mesh: Mesh) -> None:
+    """Those beyond the bound stay, and are unbound when there is room."""
+    names = [f"room:{n}" for n in range(UNBINDINGS_WAITING_MAX + 5)]
+    for name in names:
+        mesh.feed.want((Want(name),), lambda _: None, lambda _: None)
+    await eventually(lambda: len(mesh.bus.bound) == len(names))
+    mesh.bus.unwatching.clear()
+    mesh.pass_time(READY_WITHIN_S + 1)
+    mesh.pass_time(1)
+    mesh.pass_time(LINGER_S + 1)
+    assert len(mesh.feed) == 5
+
+    mesh.bus.unwatching.set()
+    await eventually(lambda: len(mesh.bus.bound) == 5)
+    mesh.pass_time(1)
+    await settle()
+
+    assert (0, set()) == (len(mesh.feed), mesh.bus.bound)
+
+
+async def test_a_binding_under_way_is_not_unbound_beside_it(mesh: Mesh) -> None:
+    """The broker might take the unbind first, and the binding would stay for good."""
+    mesh.log(top=3)
+    mesh.bus.watching.clear()
+    mesh.client()
+    await settle()
+    mesh.pass_time(READY_WITHIN_S + 1)
+    mesh.pass_time(LINGER_S + 1)
+    await settle()
+    assert mesh.bus.unwatched == []
+
+    mesh.bus.watching.set()
+    await settle()
+    mesh.pass_time(LINGER_S + 1)
+    await settle()
+
+    assert mesh.bus.unwatched == [[ROOM]]
+    assert mesh.bus.bound == set()
+
+
+async def test_a_channel_given_up_while_a_new_line_is_bound_is_unbound_after_it(
+    mesh: Mesh,
+) -> None:
+    """Its turn came nevertheless."""
+    client = await mesh.joined()
+    mesh.feed.link_down()
+    mesh.bus.bound.clear()
+    mesh.bus.watching.clear()
+    linking = asyncio.ensure_future(mesh.feed.link_up())
+    await settle()
+    mesh.hub.leave(ROOM, client.ears)
+    mesh.feed.left(ROOM)
+    mesh.pass_time(1)
+    mesh.pass_time(LINGER_S + 1)
+    await settle()
+    assert mesh.bus.unwatched == []
+
+    mesh.bus.watching.set()
+    await linking
+    mesh.pass_time(1)
+    await settle()
+
+    assert (0, set()) == (len(mesh.feed), mesh.bus.bound)
 
 
 async def test_a_client_that_goes_while_it_waits_leaves_nothing(mesh: Mesh) -> None:

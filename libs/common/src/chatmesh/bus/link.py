@@ -26,6 +26,7 @@ from chatmesh.bus.losses import is_loss, losses_as, losses_ignored, told
 from chatmesh.bus.topology import declare
 from chatmesh.runtime.backoff import Backoff
 from chatmesh.runtime.clock import Clock
+from chatmesh.runtime.failures import sole
 from chatmesh.wire import messages
 from chatmesh.wire.topics import Topics
 
@@ -33,6 +34,10 @@ log = logging.getLogger(__name__)
 
 CONNECT_WITHIN_S = 10.0
 DECLARE_WITHIN_S = 20.0
+BIND_WITHIN_S = 20.0
+"""For one batch of bindings; however many there are, each batch has its own."""
+UNBINDING_CHANNELS = 4
+"""As many bindings are dissolved at once: a channel answers one question at a time."""
 CLOSE_WITHIN_S = 2.0
 HEARTBEAT_S = 10
 RETRY_BASE_S = 0.2
@@ -55,7 +60,10 @@ class LinkOwner(Protocol):
     """Who a link works for, and what it is told."""
 
     async def link_up(self, line: "Line") -> None:
-        """A new line stands: bind what is needed. An error here drops the line."""
+        """A new line stands: bind what is needed. An error here drops the line.
+
+        It takes as long as it takes; what it asks of the line has deadlines.
+        """
         ...
 
     def link_down(self, reason: str) -> None:
@@ -72,11 +80,13 @@ class Line:
         queue: str,
         publishing: aiormq.Channel,
         consuming: aiormq.Channel,
+        unbinding: Sequence[aiormq.Channel],
     ) -> None:
         self.queue = queue
         """The exclusive queue of this line; replies are addressed to it."""
         self._publishing = publishing
         self._consuming = consuming
+        self._unbinding = unbinding
         self._published = 0
 
     async def publish(
@@ -113,7 +123,10 @@ class Line:
             )
 
     async def bind(self, exchange: str, routing_keys: Sequence[str]) -> None:
-        """Bind the exclusive queue; all bindings stand when this returns."""
+        """Bind the exclusive queue; all bindings stand when this returns.
+
+        A batch has a deadline, so it has to have a bound. Raises PublishFailed.
+        """
         if not routing_keys:
             return
         # Only the last one asks for an answer: a channel is served in order, so its
@@ -121,16 +134,33 @@ class Line:
         *quietly, last = routing_keys
         bind = self._consuming.queue_bind
         with failures_told():
-            for routing_key in quietly:
-                await bind(self.queue, exchange, routing_key, nowait=True)
-            await bind(self.queue, exchange, last, timeout=DECLARE_WITHIN_S)
+            async with asyncio.timeout(BIND_WITHIN_S):
+                for routing_key in quietly:
+                    await bind(self.queue, exchange, routing_key, nowait=True)
+                await bind(self.queue, exchange, last)
 
     async def unbind(self, exchange: str, routing_keys: Sequence[str]) -> None:
-        with failures_told():
-            for routing_key in routing_keys:
-                await self._consuming.queue_unbind(
-                    self.queue, exchange, routing_key, timeout=DECLARE_WITHIN_S
-                )
+        """Dissolve bindings, while others may be made. Raises PublishFailed.
+
+        Nothing keeps it apart from a `bind` of the same key that is under way.
+        """
+        # Each needs an answer of its own: the protocol has no quiet way to unbind. So
+        # they share a few channels, and never the one that binds.
+        keys = iter(routing_keys)
+
+        async def dissolve(channel: aiormq.Channel) -> None:
+            with failures_told():
+                for routing_key in keys:
+                    await channel.queue_unbind(
+                        self.queue, exchange, routing_key, timeout=BIND_WITHIN_S
+                    )
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for channel in self._unbinding:
+                    group.create_task(dissolve(channel))
+        except BaseExceptionGroup as failures:
+            raise sole(failures, PublishFailed) from None
 
 
 class Link:
@@ -191,8 +221,8 @@ class Link:
                 )
             async with asyncio.timeout(DECLARE_WITHIN_S):
                 line = await self._open(connection)
-                owner_knows = True
-                await self._owner.link_up(line)
+            owner_knows = True
+            await self._tell_up(line, self._failed)
             self.line = line
             self._backoff.reset()
             log.info("broker link up", extra={"generation": self._generation})
@@ -212,6 +242,23 @@ class Link:
             if connection is not None:
                 await _close_quietly(connection)
 
+    async def _tell_up(self, line: Line, failed: asyncio.Future[str]) -> None:
+        """Let the owner bind, for as long as it takes while the line stands.
+
+        Who has many rooms has many batches to bind, each with a deadline of its own.
+        """
+
+        async def give_up() -> None:
+            raise PublishFailed(await asyncio.shield(failed))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(give_up())
+                await self._owner.link_up(line)
+                watching.cancel()
+        except BaseExceptionGroup as failures:
+            raise sole(failures, Exception) from None
+
     async def _open(self, connection: AbstractConnection) -> Line:
         connection.close_callbacks.add(self._on_close)
         consuming = await self._channel(connection, confirms=False)
@@ -223,7 +270,16 @@ class Link:
         await consuming.basic_consume(
             queue, self._on_message, no_ack=True, exclusive=True
         )
-        return Line(queue=queue, publishing=publishing, consuming=consuming)
+        unbinding = [
+            await self._channel(connection, confirms=False)
+            for _ in range(UNBINDING_CHANNELS)
+        ]
+        return Line(
+            queue=queue,
+            publishing=publishing,
+            consuming=consuming,
+            unbinding=unbinding,
+        )
 
     async def _channel(
         self, connection: AbstractConnection, *, confirms: bool

@@ -8,6 +8,7 @@ can be joined, and joins without a pause in between, so that nothing slips past 
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from chatmesh.bus.link import PublishFailed
@@ -35,6 +36,10 @@ from chatmesh.wire.messages import (
 log = logging.getLogger(__name__)
 
 BINDINGS_PER_BATCH_MAX: Final = 1000
+UNBINDINGS_PER_BATCH_MAX: Final = 200
+"""Who wants one of these channels while they are unbound waits for the batch."""
+UNBINDINGS_WAITING_MAX: Final = 20_000
+"""Beyond it, idle channels stay until there is room: no binding is ever forgotten."""
 HEADS_PER_REQUEST_MAX: Final = 2000
 COMPARE_EVERY_S: Final = 30.0
 """Also with a good link: an event lost without a trace is missed until the next one."""
@@ -135,6 +140,12 @@ class Feed:
             batch_max=BINDINGS_PER_BATCH_MAX,
             waiting_max=WAITING_MAX,
         )
+        self._unwanted: dict[str, None] = {}
+        """Bound, and wanted by nobody: forgotten once the broker has dissolved them."""
+        self._unbinding: frozenset[str] = frozenset()
+        """Those of them in the batch that is under way."""
+        self._binding: frozenset[str] = frozenset()
+        self._binding_all = False
         self._tasks = tasks
 
     def __len__(self) -> int:
@@ -252,13 +263,15 @@ class Feed:
     async def link_up(self) -> None:
         """A new line stands: bind every channel again, then compare. Raises PublishFailed."""
         self._heads.clear()
+        self._unwanted.clear()
         kept = [c for c in self._channels.values() if self._needed(c)]
         self._channels = {channel.name: channel for channel in kept}
-        names = [channel.name for channel in kept]
-        for start in range(0, len(names), BINDINGS_PER_BATCH_MAX):
-            await self._bus.watch(names[start : start + BINDINGS_PER_BATCH_MAX])
+        await self._bind_all([channel.name for channel in kept])
         for channel in kept:
             channel.bound = True
+            if self._channels.get(channel.name) is not channel:
+                # It was let go before its turn came.
+                self._unwanted[channel.name] = None
         silent = [
             c.name
             for c in kept
@@ -274,6 +287,7 @@ class Feed:
     def link_down(self) -> None:
         """Nothing is heard any more: every stream is in doubt until it is compared."""
         self._bindings.clear()
+        self._unwanted.clear()  # The bindings went with their queue.
         self._heads.clear()
         for channel in self._channels.values():
             channel.bound = False
@@ -296,15 +310,20 @@ class Feed:
             if not self._needed(channel):
                 if not channel.idle_since_s:
                     channel.idle_since_s = now_s
-                elif now_s - channel.idle_since_s > self._linger_s:
+                elif (
+                    now_s - channel.idle_since_s > self._linger_s
+                    and channel.name not in self._binding
+                ):
                     idle.append(channel.name)
                 continue
             channel.idle_since_s = 0.0
             channel.resting = False
             self._advance(channel)
-        for name in idle:
+        room = max(0, UNBINDINGS_WAITING_MAX - len(self._unwanted))
+        for name in idle[:room]:
             del self._channels[name]
-            self._bindings.put(name)
+            self._unwanted[name] = None
+        self._unbind()
         self._save_memory()
 
     # -- One channel ------------------------------------------------------------------
@@ -567,26 +586,64 @@ class Feed:
     # -- Sent in batches --------------------------------------------------------------
 
     async def _bind(self, names: list[str]) -> None:
-        """Make bindings match what is wanted by now: one place, so nothing overtakes."""
-        wanted: list[str] = []
-        unwanted: list[str] = []
+        """Bind what is wanted by now, but for what is just being unbound."""
+        wanted: list[_Channel] = []
         for name in dict.fromkeys(names):
             channel = self._channels.get(name)
-            if channel is None:
-                unwanted.append(name)
-            elif not channel.bound:
-                wanted.append(name)
+            # Nothing keeps a bind and an unbind apart but this: who is being unbound is
+            # advanced again after it.
+            if channel and not channel.bound and name not in self._unbinding:
+                wanted.append(channel)
+        # Nor is any of these given up, and unbound, before it is known to be bound.
+        self._binding = frozenset(channel.name for channel in wanted)
         try:
-            await self._bus.unwatch(unwanted)
-            await self._bus.watch(wanted)
+            await self._bus.watch([channel.name for channel in wanted])
         except PublishFailed as failed:
-            log.info("changing bindings failed: %s", failed)
+            log.info("binding failed: %s", failed)
             return  # `tend` and the next line try again.
-        for name in wanted:
-            channel = self._channels.get(name)
-            if channel is not None:
+        finally:
+            self._binding = frozenset()
+        for channel in wanted:
+            if self._channels.get(channel.name) is channel:
                 channel.bound = True
                 self._advance(channel)
+
+    async def _bind_all(self, names: list[str]) -> None:
+        """Bind on a new line, a batch at a time; nothing is unbound meanwhile."""
+        self._binding_all = True
+        try:
+            for start in range(0, len(names), BINDINGS_PER_BATCH_MAX):
+                await self._bus.watch(names[start : start + BINDINGS_PER_BATCH_MAX])
+        finally:
+            self._binding_all = False
+
+    def _unbind(self) -> None:
+        """Dissolve what nobody wants, beside the binds: subscribers never wait for it."""
+        if self._binding_all or self._unbinding or not self._bus.connected:
+            return
+        if self._unwanted:
+            self._tasks.spawn(self._unbind_all(), name="unbind")
+
+    async def _unbind_all(self) -> None:
+        while self._unwanted and not self._unbinding:
+            batch = list(islice(self._unwanted, UNBINDINGS_PER_BATCH_MAX))
+            wanted_again = [name for name in batch if name in self._channels]
+            for name in wanted_again:
+                del self._unwanted[name]
+            self._unbinding = frozenset(batch).difference(wanted_again)
+            try:
+                await self._bus.unwatch(list(self._unbinding))
+            except PublishFailed as failed:
+                log.info("unbinding failed: %s", failed)
+                return  # Remembered: `tend` tries again.
+            else:
+                for name in self._unbinding:
+                    self._unwanted.pop(name, None)
+            finally:
+                unbound, self._unbinding = self._unbinding, frozenset[str]()
+                for name in unbound:
+                    if channel := self._channels.get(name):
+                        self._advance(channel)
 
     async def _send_heads(self, request: int, names: list[str]) -> None:
         try:
