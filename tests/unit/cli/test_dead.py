@@ -2,11 +2,16 @@
 
 import argparse
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import cast
 
+import aio_pika
 import pytest
+from aio_pika.abc import AbstractChannel, AbstractQueue
 
 from chatmesh.cli import dead
 from chatmesh.cli.command import CommandError
+from support.lost_lines import LOST, ending_with
 
 OURS = {
     "cause": "malformed: not msgpack",
@@ -73,3 +78,32 @@ def test_one_says_which_letters_are_meant(words: list[str]) -> None:
 
     with pytest.raises(CommandError, match="name the letters"):
         arguments.run(arguments, {})
+
+
+@pytest.mark.parametrize("error", [*LOST, TimeoutError(), ConnectionResetError()])
+def test_a_broker_that_goes_away_is_told_in_a_sentence(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a traceback, in whichever way the line ends."""
+    monkeypatch.setattr(aio_pika, "connect", ending_with(error))
+    parser = argparse.ArgumentParser()
+    dead.add_to(parser)
+    arguments = parser.parse_args(["list", "--amqp-url", "amqp://h", "--prefix", "p"])
+
+    with pytest.raises(CommandError, match=r"does not let us look: .+"):
+        arguments.run(arguments, {})
+
+
+@pytest.mark.parametrize("error", [*LOST, TimeoutError()])
+async def test_a_letter_whose_line_ends_while_it_is_sent_was_not_taken(
+    error: Exception,
+) -> None:
+    """It stays where it is, and why is said."""
+    exchange = SimpleNamespace(publish=ending_with(error))
+    channel = SimpleNamespace(default_exchange=exchange)
+    office = dead._Office(
+        cast("AbstractChannel", channel), cast("AbstractQueue", None), 1
+    )
+    letter = dead.letter_of({**OURS, "origin-exchange": ""}, b"x")
+
+    assert (await office.send_back(letter) or "").startswith("not taken by the broker")

@@ -1,8 +1,12 @@
 """Addresses of brokers."""
 
+import asyncio
+
+import aiormq
 import pytest
 
 from chatmesh.local import amqp
+from support.lost_lines import LOST, ending_with
 
 
 @pytest.mark.parametrize(
@@ -46,3 +50,29 @@ def test_the_management_api_is_looked_for_where_it_usually_is(
 async def test_a_closed_door_is_a_reason_not_an_exception() -> None:
     """Nobody listens on port 1."""
     assert await amqp.refusal("amqp://guest:guest@127.0.0.1:1/") is not None
+
+
+@pytest.mark.parametrize("error", [*LOST, aiormq.exceptions.AMQPError()])
+async def test_a_broker_that_ends_the_connection_is_one_that_refuses(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be starting just now: whoever waits for it asks again."""
+    monkeypatch.setattr(aiormq, "connect", ending_with(error))
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1")
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+
+        reason = await amqp.refusal(f"amqp://127.0.0.1:{port}/")
+
+    assert reason == (str(error) or "the connection was lost")
+
+
+async def test_a_bug_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would ask for it again and again."""
+    monkeypatch.setattr(aiormq, "connect", ending_with(ValueError("a bug")))
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1")
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+
+        with pytest.raises(ValueError, match="a bug"):
+            await amqp.refusal(f"amqp://127.0.0.1:{port}/")

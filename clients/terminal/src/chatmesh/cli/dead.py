@@ -15,8 +15,9 @@ from typing import Any, Final, cast
 import aio_pika
 import msgspec
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
-from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
+from aio_pika.exceptions import ChannelNotFoundEntity
 
+from chatmesh.bus.losses import is_loss, losses_as
 from chatmesh.cli.command import (
     EXIT_FAILED,
     EXIT_OK,
@@ -270,8 +271,10 @@ class _Office:
             await exchange.publish(
                 message, letter.routing_key, mandatory=True, timeout=PUBLISH_S
             )
-        except (AMQPError, TimeoutError) as error:
-            return f"not taken by the broker: {error or 'no confirm in time'}"
+        except Exception as error:
+            if not is_loss(error):
+                raise
+            return f"not taken by the broker: {_reason(error)}"
         return None
 
     async def _renew(self, message: AbstractIncomingMessage) -> None:
@@ -317,15 +320,22 @@ def _at_the_office(
     topics = Topics(arguments.prefix or shared.prefix)
 
     async def run() -> int:
-        try:
+        with losses_as(
+            lambda error: CommandError(
+                f"the broker does not let us look: {_reason(error)}"
+            )
+        ):
             async with _open_office(url, topics) as office:
                 return await work(office)
-        except (AMQPError, OSError, TimeoutError) as error:
-            raise CommandError(
-                f"the broker does not let us look: {error or 'no answer in time'}"
-            ) from error
 
     return asyncio.run(run())
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    # Who is waiting when the broker ends the connection is not told why.
+    return str(error) or "the connection was lost"
 
 
 # -- What is shown --------------------------------------------------------------------

@@ -19,8 +19,9 @@ from typing import Any, Final, cast
 
 import aio_pika
 import asyncpg
-from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
+from aio_pika.exceptions import ChannelNotFoundEntity
 
+from chatmesh.bus.losses import is_loss
 from chatmesh.cli.room import Access, Ended, Joined, Lost, Room, Said, Unreachable
 from chatmesh.cli.sending import Draft, RefusedError, TryAgainError
 from chatmesh.postgres.database import connect
@@ -79,7 +80,9 @@ async def examine_broker(url: str, topics: Topics) -> list[Finding]:
                 *good(BROKER, "answers"),
                 *await _examine_queues(connection, topics),
             ]
-    except (AMQPError, OSError, TimeoutError) as error:
+    except Exception as error:
+        if not is_loss(error):
+            raise
         return bad(
             BROKER,
             f"does not answer ({_words(error)}); check amqp_url and that RabbitMQ runs",
@@ -414,4 +417,7 @@ async def _awaited(check: Callable[[], Awaitable[list[Finding]]]) -> list[Findin
 
 
 def _words(error: BaseException) -> str:
-    return str(error).strip() or "no answer in time"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    # Who is waiting when the broker ends the connection is not told why.
+    return str(error).strip() or "the connection was lost"

@@ -5,8 +5,9 @@ from typing import Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import aiormq
-import aiormq.exceptions
 import httpx
+
+from chatmesh.bus.losses import is_loss, losses_ignored
 
 HANDSHAKE_WITHIN_S: Final = 3.0
 DEFAULT_PORT: Final = 5672
@@ -29,11 +30,14 @@ async def refusal(url: str, within_s: float = HANDSHAKE_WITHIN_S) -> str | None:
             await connection.channel()
     except TimeoutError:
         return f"no answer within {within_s:.0f} s"
-    except (OSError, aiormq.exceptions.AMQPError) as error:
-        return str(error) or type(error).__name__
+    except Exception as error:
+        if not is_loss(error):
+            raise
+        return str(error) or "the connection was lost"
     finally:
         if connection is not None:
-            await connection.close()
+            with losses_ignored():
+                await connection.close()
     return None
 
 
