@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from chatmesh.cli.conversation import PAGE_ENTRIES, Conversation
+from chatmesh.cli.conversation import PAGE_ENTRIES, TO_SHOW_MAX, Conversation
 from chatmesh.cli.lines import Message
 from chatmesh.cli.room import (
     REPLACED,
@@ -220,6 +220,23 @@ async def test_what_comes_while_history_is_read_is_shown_once(stage: Stage) -> N
     await stage.plays()
 
     assert stage.screen.shown == offsets(range(1, 7))
+
+
+async def test_more_than_can_wait_to_be_shown_waits_in_the_room(stage: Stage) -> None:
+    """Where there is a bound too; what was missing is read first, and nothing is lost."""
+    stage.room.may_read.clear()
+    stage.joins()
+    stage.happens(*(said(offset) for offset in range(1, TO_SHOW_MAX + 100)))
+    playing = asyncio.ensure_future(stage.plays())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    waiting = stage.room.events.qsize()
+
+    stage.room.may_read.set()
+    await playing
+
+    assert waiting >= 90
+    assert stage.screen.shown == offsets(range(1, TO_SHOW_MAX + 100))
 
 
 async def test_without_a_backlog_only_new_messages_are_shown(stage: Stage) -> None:

@@ -10,6 +10,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 
 from chatmesh.cli.lines import Message
 from chatmesh.cli.room import (
+    EVENTS_WAITING_MAX,
     TEXT_BYTES_MAX,
     Access,
     Connected,
@@ -389,6 +390,27 @@ async def test_leaving_is_not_an_end_worth_telling(
 
     assert room.events.empty()
     assert gateway.heard
+
+
+async def test_nobody_who_looks_at_nothing_fills_the_memory(
+    room: Room, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have left, are told so after what they had not looked at, and are gone."""
+    assert room.events.maxsize > EVENTS_WAITING_MAX, "there is room for the end itself"
+    await joined(room)
+    monkeypatch.setattr("chatmesh.cli.room.EVENTS_WAITING_MAX", 3)
+
+    for offset in range(4, 9):
+        await gateway.push("pub", publication(offset))
+
+    await eventually(lambda: room.events.qsize() == 4)
+    await gateway.sockets[-1].wait_closed()
+    seen = [await next_event(room) for _ in range(4)]
+    assert [one.offset for one in seen if isinstance(one, Said)] == [4, 5, 6]
+    assert seen[-1] == Ended("more happens here than can be shown")
+    assert room.events.empty()
+    with pytest.raises(RefusedError, match="more happens"):
+        await room.send(Draft("hi"))
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,9 @@ from chatmesh.runtime.clock import Clock
 PAGE_ENTRIES: Final = 200
 """Entries read at once when something is missing."""
 
+TO_SHOW_MAX: Final = 1000
+"""Publications that may wait to be shown; then further events wait in their room."""
+
 DRAFTS_MAX: Final = 100
 """Messages that may wait to be sent; then typing waits."""
 
@@ -111,7 +114,9 @@ class Conversation:
         self._gateway = ""
         self._away = False
         self._was_here = False
-        self._to_show: asyncio.Queue[tuple[Joined | Said, bool]] = asyncio.Queue()
+        self._to_show: asyncio.Queue[tuple[Joined | Said, bool]] = asyncio.Queue(
+            TO_SHOW_MAX
+        )
         self._heard = 0
         """Highest offset that arrived, shown by now or not."""
         self._left_at: int | None = None
@@ -154,10 +159,10 @@ class Conversation:
                     reason = lines.plain(event.reason)
                     self._go_away(f"no connection: {reason}; retrying…")
                 case Joined():
-                    self._to_show.put_nowait((event, self._come_back()))
+                    await self._to_show.put((event, self._come_back()))
                 case Said():
                     self._heard = max(self._heard, event.offset)
-                    self._to_show.put_nowait((event, False))
+                    await self._to_show.put((event, False))
                 case Told():
                     self._desk.hear(event)
                 case Ended():

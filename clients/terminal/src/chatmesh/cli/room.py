@@ -25,9 +25,13 @@ _OPEN_TIMEOUT_S: Final = 5.0
 """One command, and one attempt to connect; what the SDKs of all languages use."""
 
 _CONNECT_CALLED: Final = 0
+_ROOM_FOR_THE_END: Final = 1
 
 TEXT_BYTES_MAX: Final = limits.COMMAND_BYTES_MAX - 1024
 """As the SDK encodes it; the rest of the command needs a little room too."""
+
+EVENTS_WAITING_MAX: Final = 10_000
+"""What may have happened and not been looked at; beyond it the room is left."""
 
 REPLACED: Final = errors.UNRECOVERABLE_POSITION.code
 """Code of a refusal: the log this client knew is not the one there is now."""
@@ -105,10 +109,16 @@ class Access:
 
 
 class Room:
-    """A connection to one gateway with one subscription. `join` it, later `leave` it."""
+    """A connection to one gateway with one subscription. `join` it, later `leave` it.
+
+    Whoever does not look at `events` for so long that too many of them wait has left:
+    the newest of them says so, and nothing between them is missing.
+    """
 
     def __init__(self, access: Access, channel: str) -> None:
-        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.events: asyncio.Queue[Event] = asyncio.Queue(
+            EVENTS_WAITING_MAX + _ROOM_FOR_THE_END
+        )
         self._channel = channel
         self._over = ""
         self._client = _Client(
@@ -178,6 +188,16 @@ class Room:
         )
         return _page(result, reverse=False)
 
+    async def happened(self, event: Event) -> None:
+        """Put an event where it is looked at; leave when nobody looks."""
+        if self._over:
+            return
+        if self.events.qsize() < EVENTS_WAITING_MAX:
+            self.events.put_nowait(event)
+            return
+        self.end("more happens here than can be shown")
+        await self._client.disconnect()
+
     def end(self, reason: str) -> None:
         """Remember and tell that it is over; the first reason stays."""
         if not self._over:
@@ -246,16 +266,16 @@ class _ClientEvents(centrifuge.ClientEventHandler):
 
     async def on_connecting(self, ctx: centrifuge.ConnectingContext) -> None:
         if ctx.code != _CONNECT_CALLED:
-            self._room.events.put_nowait(Lost())
+            await self._room.happened(Lost())
 
     async def on_connected(self, ctx: centrifuge.ConnectedContext) -> None:
-        self._room.events.put_nowait(Connected(_gateway_in(ctx.data)))
+        await self._room.happened(Connected(_gateway_in(ctx.data)))
 
     async def on_disconnected(self, ctx: centrifuge.DisconnectedContext) -> None:
         self._room.end(ctx.reason or f"disconnected with code {ctx.code}")
 
     async def on_error(self, ctx: centrifuge.ErrorContext) -> None:
-        self._room.events.put_nowait(Unreachable(reason_of(ctx.error)))
+        await self._room.happened(Unreachable(reason_of(ctx.error)))
 
 
 class _RoomEvents(centrifuge.SubscriptionEventHandler):
@@ -264,7 +284,7 @@ class _RoomEvents(centrifuge.SubscriptionEventHandler):
 
     async def on_subscribed(self, ctx: centrifuge.SubscribedContext) -> None:
         position = ctx.stream_position
-        self._room.events.put_nowait(
+        await self._room.happened(
             Joined(
                 durable=position is not None,
                 top=position.offset if position is not None else 0,
@@ -276,7 +296,7 @@ class _RoomEvents(centrifuge.SubscriptionEventHandler):
     async def on_publication(self, ctx: centrifuge.PublicationContext) -> None:
         # Anything else without an offset (who types, counts) is nothing to show here.
         told = None if ctx.pub.offset else _told(ctx.pub)
-        self._room.events.put_nowait(told or _said(ctx.pub))
+        await self._room.happened(told or _said(ctx.pub))
 
     async def on_unsubscribed(self, ctx: centrifuge.UnsubscribedContext) -> None:
         self._room.end(ctx.reason or f"unsubscribed with code {ctx.code}")
