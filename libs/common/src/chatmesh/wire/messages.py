@@ -147,8 +147,8 @@ class Read(msgspec.Struct, array_like=True, frozen=True):
 
     Forward: entries with offset > since, oldest first. Reverse: entries with
     offset < since (since 0: from the newest), newest first. `limit` 0 asks for the
-    position only. A page ends at `limit` entries or `bytes_max` payload bytes, whichever comes
-    first, and holds at least one entry if there is one.
+    position only. A page ends at `limit` entries or `bytes_max` bytes of payloads, infos
+    and tags, whichever comes first, and holds at least one entry if there is one.
     """
 
     request: int
