@@ -29,6 +29,7 @@ class Lock:
     path: Path
     projects: tuple[str, ...]
     groups: tuple[str, ...] = ()
+    extras: bool = False
     constraint: Path | None = None
 
 
@@ -52,6 +53,8 @@ def locks() -> list[Lock]:
         Lock(
             ROOT / member / "requirements.lock",
             projects=("libs/common", member),
+            # One image runs every process of its service, whatever that one needs.
+            extras=True,
             constraint=EVERYTHING.path,
         )
         for member in MEMBERS
@@ -74,6 +77,8 @@ def inputs_digest(lock: Lock) -> str:
             "extras": content["project"].get("optional-dependencies", {}),
             "groups": content.get("dependency-groups", {}) if lock.groups else {},
         }
+    if lock.extras:
+        wanted["extras"] = lock.extras
     text = json.dumps(wanted, sort_keys=True)
     if lock.constraint is not None:
         text += inputs_digest(EVERYTHING)
@@ -87,6 +92,7 @@ def write(lock: Lock, *, upgrade: bool) -> None:
     command += ["--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
     command += [f"--no-emit-package={name}" for name in ours]
     command += [f"--group={group}" for group in lock.groups]
+    command += ["--all-extras"] * lock.extras
     if lock.constraint is not None:
         command += ["--constraint", str(lock.constraint.relative_to(ROOT))]
         # Cut afresh from the large lock: the old one has no say.
