@@ -1,6 +1,7 @@
 """Starts the gateway to MCP servers: `python -m chatmesh.agent.tools.mcp servers.yaml`."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,8 @@ POOL_PREFIX: Final = "mcp-"
 
 async def serve(process: ToolProcess, path: Path) -> None:
     """Hold the connections, and serve what they offer, until asked to stop."""
-    servers = await asyncio.to_thread(servers_file.read, path)
+    environ = os.environ  # noqa: TID251 - the file names variables that hold secrets
+    servers = await asyncio.to_thread(servers_file.read, path, environ)
     if not servers:
         raise CannotStart(f"{path} declares no servers")
     async with asyncio.TaskGroup() as group:

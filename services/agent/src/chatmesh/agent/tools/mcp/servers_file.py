@@ -1,6 +1,7 @@
 """The file that declares MCP servers; what is wrong in it is told with its line."""
 
 import re
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
@@ -14,6 +15,9 @@ from chatmesh.wire.tools import REQUESTER
 
 _NAME: Final = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
 SERVERS_MAX: Final = 50
+_SECRET_FIELDS: Final = ("env", "headers")
+"""Where `${NAME}` means a variable of the process, so that the file holds no secret."""
+_VARIABLE: Final = re.compile(r"(\$?)\$\{([^}]*)\}")
 
 
 class McpServer(pydantic.BaseModel):
@@ -22,9 +26,9 @@ class McpServer(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     command: tuple[str, ...] = ()
-    env: dict[str, str] = {}
+    # Both may hold a key, so they are not shown with the rest.
+    env: Annotated[dict[str, str], pydantic.Field(repr=False)] = {}
     url: str = ""
-    # May hold a key, so it is not shown with the rest.
     headers: Annotated[dict[str, str], pydantic.Field(repr=False)] = {}
     read_only: tuple[str, ...] = ()
     """Tools (`*` for any characters) that change nothing; the server's own word is no proof."""
@@ -50,12 +54,12 @@ class McpServer(pydantic.BaseModel):
         return not free and not self.is_read_only(tool)
 
 
-def read(path: Path) -> dict[str, McpServer]:
+def read(path: Path, environ: Mapping[str, str]) -> dict[str, McpServer]:
     """The servers of a file, by name. Raises SettingsError, one line per mistake."""
-    return servers(settings_file.read(path))
+    return servers(settings_file.read(path), environ)
 
 
-def servers(document: Document) -> dict[str, McpServer]:
+def servers(document: Document, environ: Mapping[str, str]) -> dict[str, McpServer]:
     """The servers of a document. Raises SettingsError, one line per mistake."""
     mistakes = [
         _told(document, (key,), "unknown key; did you mean servers?")
@@ -76,7 +80,11 @@ def servers(document: Document) -> dict[str, McpServer]:
             mistakes.append(_told(document, where, reason))
             continue
         try:
-            found[name] = McpServer.model_validate(content)
+            server = McpServer.model_validate(content)
+            for path, variable in _absent(server, environ):
+                reason = f"the variable {variable} is not set"
+                mistakes.append(_told(document, (*where, *path), reason))
+            found[name] = _filled(server, environ)
         except pydantic.ValidationError as error:
             for one in error.errors():
                 path = (*where, *(str(part) for part in one["loc"]))
@@ -85,6 +93,35 @@ def servers(document: Document) -> dict[str, McpServer]:
     if mistakes:
         raise SettingsError("\n".join(mistakes))
     return found
+
+
+def _absent(
+    server: McpServer, environ: Mapping[str, str]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Keys that name a variable which is not there, and that variable."""
+    for field in _SECRET_FIELDS:
+        given: dict[str, str] = getattr(server, field)
+        for key, text in given.items():
+            for escape, variable in _VARIABLE.findall(text):
+                if not escape and variable not in environ:
+                    yield (field, key), variable
+
+
+def _filled(server: McpServer, environ: Mapping[str, str]) -> McpServer:
+    """The server with its variables put in; `$${` stands for `${` itself."""
+
+    def put(found: re.Match[str]) -> str:
+        escape, variable = found.groups()
+        return found[0][1:] if escape else environ.get(variable, "")
+
+    filled = {
+        field: {
+            key: _VARIABLE.sub(put, text)
+            for key, text in cast("dict[str, str]", getattr(server, field)).items()
+        }
+        for field in _SECRET_FIELDS
+    }
+    return server.model_copy(update=filled)
 
 
 def _told(document: Document, path: tuple[str, ...], reason: str) -> str:
