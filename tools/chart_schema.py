@@ -1,4 +1,4 @@
-"""The settings models as a JSON Schema: what the Helm chart takes under `config`.
+"""The models of settings and MCP servers as JSON Schemas: what the Helm chart takes.
 
 Helm then refuses a misspelt key before anything is installed, with the words that the
 service itself would refuse it with.
@@ -14,6 +14,7 @@ import pydantic
 from pydantic.json_schema import JsonSchemaValue
 from tools import settings_reference
 
+from chatmesh.agent.tools.mcp import servers_file
 from chatmesh.runtime import settings
 from chatmesh.runtime.settings import Leaf, Shared
 from chatmesh.wire.namespaces import NamespaceOptions
@@ -82,10 +83,27 @@ def config_schema() -> JsonSchemaValue:
     return root
 
 
+def mcp_schema() -> JsonSchemaValue:
+    """The schema of `mcp.servers`: what the gateway's own model of a server takes."""
+    made = servers_file.McpServer.model_json_schema()
+    server = _inlined(made, made.get("$defs", {}))
+    # What the model checks in code.
+    server["oneOf"] = [{"required": ["command"]}, {"required": ["url"]}]
+    server["properties"]["command"]["minItems"] = 1
+    server["properties"]["url"]["pattern"] = "^https?://"
+    return {
+        "type": "object",
+        "propertyNames": {"pattern": servers_file.NAME.pattern},
+        "maxProperties": servers_file.SERVERS_MAX,
+        "additionalProperties": server,
+    }
+
+
 def written_into(schema: Path) -> str:
-    """The chart's schema file with its part `$defs.config` made anew."""
+    """The chart's schema file with what is ours in its `$defs` made anew."""
     whole = json.loads(schema.read_text(encoding="utf-8"))
     whole["$defs"]["config"] = config_schema()
+    whole["$defs"]["mcpServers"] = mcp_schema()
     return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,5 +1,6 @@
 """The chart itself: it lints, refuses what is wrong, and what is made from it is current."""
 
+from pathlib import Path
 from typing import Any
 
 import helm_python
@@ -7,9 +8,14 @@ import pytest
 import yaml
 from tools import manifests
 
+from chatmesh.agent.tools.mcp import servers_file
 from support.manifests import CASE_NAMES, CASES, CHART, Document, named, of
 
 Values = dict[str, Any]
+ONE_SERVER: Values = {
+    "enabled": True,
+    "servers": {"a": {"url": "https://a.example/mcp"}},
+}
 
 
 def refusal(values: Values) -> str:
@@ -56,6 +62,11 @@ def test_what_is_made_from_the_chart_is_current() -> None:
         ({"config": {"log_level": "loud"}}, "log_level"),
         ({"config": {"amqp_url": "amqp://here"}}, "amqp_url"),
         ({"config": {"namespaces": {"room": {"durabel": True}}}}, "durabel"),
+        ({"mcp": {"servers": {"a": {"url": "https://a", "colour": 1}}}}, "colour"),
+        ({"mcp": {"servers": {"a": {"url": "ftp://a"}}}}, "url"),
+        ({"mcp": {"servers": {"a": {"timeout_s": 5}}}}, "mcp"),
+        ({"mcp": {"servers": {"A b": {"url": "https://a"}}}}, "A b"),
+        ({"mcp": {"drain": {"windowSeconds": 5}}}, "windowSeconds"),
         ({"image": {"digests": {"gateway": "latest"}}}, "gateway"),
         ({"networkPolicy": {"ports": {"amqp": [99999]}}}, "amqp"),
         ({"rabbitmq": {"cluster": {"replicas": 2}}}, "replicas"),
@@ -66,13 +77,17 @@ def test_wrong_values_are_refused_by_name(values: Values, said: str) -> None:
     assert said in refusal(values)
 
 
-@pytest.mark.parametrize("service", ["gateway", "history", "presence", "agent"])
+@pytest.mark.parametrize(
+    "service", ["gateway", "history", "presence", "agent", "tools", "mcp"]
+)
 def test_grace_below_the_drain_is_refused(service: str) -> None:
     """A replica that would be killed while it drains is not installed."""
     drain = {"preStopSeconds": 10, "windowSeconds": 60, "marginSeconds": 20}
     short = {"drain": drain, "terminationGracePeriodSeconds": 89}
 
-    said = refusal({service: short})
+    said = refusal(
+        {service: short, "mcp": ONE_SERVER | (short if service == "mcp" else {})}
+    )
 
     assert f"{service}.terminationGracePeriodSeconds is 89" in said
     assert "take 90" in said
@@ -98,6 +113,7 @@ def test_contradictions_are_refused() -> None:
     )
     assert "migrations.mode" in refusal({"postgresql": {"cluster": {"enabled": True}}})
     assert "existingSecret" in refusal({"secrets": {"existingSecret": ""}})
+    assert "mcp.enabled wants mcp.servers" in refusal({"mcp": {"enabled": True}})
     assert "parentRefs" in refusal({"gatewayApi": {"enabled": True}})
 
 
@@ -156,6 +172,33 @@ def test_the_settings_file_is_what_was_given(
         mine["data"]["chatmesh.yaml"]
     )
     assert len(set(sums.values())) == 2
+
+
+def test_the_servers_file_is_what_was_given(
+    rendered: dict[str, list[Document]], tmp_path: Path
+) -> None:
+    """`mcp.servers` arrives as the gateway reads it, and a change of it rolls the pods."""
+    given = manifests.values(CASES / "full.yaml")["mcp"]["servers"]
+    mine = named(rendered["full"], "ConfigMap", "-mcp")["data"]["servers.yaml"]
+    written = tmp_path / "servers.yaml"
+    written.write_text(mine)
+    spec = named(rendered["full"], "Deployment", "-mcp")["spec"]["template"]["spec"]
+    environ = {each["name"]: "key" for each in spec["containers"][0]["env"]}
+
+    found = servers_file.read(written, environ)
+
+    assert yaml.safe_load(mine) == {"servers": given}
+    assert found["files"].env == {"FILES_KEY": "key"}
+    assert found["tracker"].headers == {"Authorization": "Bearer key"}
+
+    def sums(values: Values) -> Values:
+        whole = manifests.render({"mcp": values})
+        template = named(whole, "Deployment", "-mcp")["spec"]["template"]
+        return template["metadata"]["annotations"]
+
+    one = sums(ONE_SERVER)
+    other = sums(ONE_SERVER | {"servers": {"b": {"url": "https://b.example/mcp"}}})
+    assert {key for key in one if one[key] != other[key]} == {"checksum/servers"}
 
 
 def test_operators_clusters_are_used_when_switched_on(

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import compose_spec
 import pytest
 import yaml
 
+from chatmesh.agent.tools import serving
+from chatmesh.agent.tools.mcp import servers_file
 from chatmesh.gateway.adapters import http_streams
 from chatmesh.gateway.adapters.websocket_server import GOODBYE_WITHIN_S
 from chatmesh.gateway.bootstrap import STOP_WITHIN_S
+from chatmesh.runtime.addresses import is_loopback
 from chatmesh.runtime.http import GRACE_S
 from chatmesh.wire.limits import PARTITIONS
 from support.manifests import ROOT, SERVICES
@@ -115,9 +119,8 @@ def test_hosts_in_addresses_are_services(whole: dict[str, Any]) -> None:
 def test_our_services_are_hardened(whole: dict[str, Any]) -> None:
     """Nobody, on a read-only root, without capabilities."""
     found = dict(ours(whole))
-    assert {"gateway-1", "gateway-2", "history", "presence", "agent", "tools"} == set(
-        found
-    )
+    single = {service for service in SERVICES if service != "gateway"}
+    assert {"gateway-1", "gateway-2", *single} == set(found)
     for name, service in found.items():
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"]
@@ -145,6 +148,37 @@ def test_gateways_get_the_time_to_drain(whole: dict[str, Any]) -> None:
         grace_s = float(service["stop_grace_period"].removesuffix("s"))
 
         assert grace_s >= drain_s + GOODBYE_WITHIN_S + STOP_WITHIN_S + GRACE_S
+
+
+def test_what_not_everyone_has_is_asked_for(whole: dict[str, Any]) -> None:
+    """The gateway to MCP servers starts by its profile only, and nothing waits for it."""
+    behind = {
+        name: service["profiles"]
+        for name, service in whole["services"].items()
+        if "profiles" in service
+    }
+
+    assert behind == {"mcp": ["mcp"]}
+    for name, service in whole["services"].items():
+        assert "mcp" not in service.get("depends_on", ()), name
+
+
+def test_the_servers_file_is_one_that_can_be_read() -> None:
+    """What the compose file mounts is declared as the gateway wants it, and is there."""
+    service = parsed(COMPOSE / "compose.yaml")["services"]["mcp"]
+    mounted = dict(
+        reversed(mount.removesuffix(":ro").split(":")) for mount in service["volumes"]
+    )
+    given, files = serving.parser("").parse_known_args(service["command"])
+
+    found = servers_file.read(COMPOSE / mounted[files[0]], service["environment"])
+
+    assert not is_loopback(given.host)
+    assert find_spec(service["entrypoint"][-1]) is not None
+    assert found
+    for server in found.values():
+        program = [word for word in server.command if word.startswith("/")]
+        assert set(program) <= set(mounted)
 
 
 def test_the_collector_is_joined_up() -> None:

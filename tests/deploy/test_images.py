@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,17 @@ def test_hadolint_has_nothing_to_say(dockerfile: Path) -> None:
     )
 
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_every_program_of_the_agents_image_has_its_packages() -> None:
+    """The extras of a service are in the lock of its image: it runs all its processes."""
+    for dockerfile in DOCKERFILES:
+        about = tomllib.loads((dockerfile.parent / "pyproject.toml").read_text())
+        extras = about["project"].get("optional-dependencies", {})
+        wanted = {re.split(r"[^\w.-]", name)[0] for e in extras.values() for name in e}
+        locked = (dockerfile.parent / "requirements.lock").read_text()
+
+        assert wanted <= set(re.findall(r"^([\w.-]+)==", locked, re.MULTILINE))
 
 
 def test_the_last_stage_holds_no_tools(dockerfile: Path) -> None:

@@ -4,6 +4,7 @@ import copy
 import re
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +16,11 @@ from chatmesh.runtime.addresses import is_loopback
 from chatmesh.tools import worker
 from support.manifests import (
     SERVICES,
+    TOOL_PROCESSES,
     Document,
     Workload,
     fits,
+    image_of,
     of,
     quantity,
     workloads,
@@ -324,7 +327,7 @@ def test_replicas_get_the_time_they_need_to_leave(documents: list[Document]) -> 
             for variable in container["env"]
             if re.search(r"_(DRAIN|PARK)_(WINDOW_)?S$", variable["name"])
         ]
-        if each.labels["app.kubernetes.io/component"] == "tools":
+        if each.labels["app.kubernetes.io/component"] in TOOL_PROCESSES:
             window = [worker.DRAIN_S]  # Which no setting changes.
         assert len(window) == 1, each
         drain_s = before.get("sleep", {}).get("seconds", 0) + window[0]
@@ -358,27 +361,39 @@ def test_images_are_told_apart(
         for name in ("default", "full")
     }
 
-    image = "agent" if service == "tools" else service
-    assert [f"chatmesh/{image}:0.1.0"] == images["default"]
+    image = image_of(service)
     (full,) = images["full"]
+    if service == "mcp":
+        # Off by default; its programs may want an image of their own.
+        assert images["default"] == []
+        assert full == "images.example/servers/mcp:7"
+        return
+    assert [f"chatmesh/{image}:0.1.0"] == images["default"]
     assert full.startswith(f"images.example/chatmesh/{image}")
     assert ("@sha256:" in full) == (service == "gateway")
 
 
+@pytest.mark.parametrize("service", sorted(TOOL_PROCESSES))
 def test_tools_are_served_by_a_program_that_is_there(
-    rendered: dict[str, list[Document]],
+    service: str, rendered: dict[str, list[Document]]
 ) -> None:
     """The command is a module of the agent's image, and its port is that of the probes."""
-    (each,) = [w for w in workloads(rendered["default"]) if w.name.endswith("-tools")]
+    (each,) = [
+        w for w in workloads(rendered["external"]) if w.name.endswith(f"-{service}")
+    ]
     (container,) = each.containers
     python, flag, module = container["command"]
 
     assert (python, flag) == ("python", "-m")
     assert find_spec(module) is not None
     assert each.ports == {"http": serving.PORT}
-    host = serving.parser("").parse_args(container["args"]).host
-    assert not is_loopback(host)
+    given, files = serving.parser("").parse_known_args(container["args"])
+    assert not is_loopback(given.host)
+    assert container["image"] == "chatmesh/agent:0.1.0"
     assert "scratch" in {mount["name"] for mount in container["volumeMounts"]}
+    folders = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {str(Path(file).parent) for file in files} <= folders
+    assert len(files) == (1 if service == "mcp" else 0)
 
 
 def first(documents: list[Document], kind: str) -> Document:

@@ -18,8 +18,8 @@ ACCEPTED = {
     " requests are set, and memory is limited",
     "CKV_K8S_43": "the default is a tag; image.digests takes digests",
     "CKV_K8S_15": "tags of releases do not change; IfNotPresent starts without the registry",
-    "CKV_K8S_35": "settings are variables by design, and no process starts another that"
-    " would inherit them",
+    "CKV_K8S_35": "settings are variables by design, and what a process starts (snippets,"
+    " MCP servers) inherits none of them",
 }
 # Pods that run once need no probe.
 ONCE = {"CKV_K8S_8", "CKV_K8S_9"}

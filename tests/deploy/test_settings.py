@@ -9,8 +9,9 @@ import yaml
 from tools import chart_schema, manifests
 
 from chatmesh.runtime import settings
+from chatmesh.runtime.settings import Shared
 from chatmesh.wire.topics import Topics, partition_key
-from support.manifests import ROOT, Document, of, workloads
+from support.manifests import ROOT, TOOL_PROCESSES, Document, of, workloads
 
 COMPOSE = ROOT / "deploy" / "compose"
 LEAVES = chart_schema.leaves()
@@ -113,6 +114,30 @@ def test_a_service_takes_what_the_chart_gives_it(
         window = [v for k, v in environ.items() if re.search(r"(DRAIN|PARK)_.*S$", k)]
         assert loaded.model_fields_set
         assert len(window) == 1
+
+
+@pytest.mark.parametrize("service", sorted(TOOL_PROCESSES))
+def test_tool_processes_take_what_they_are_given(
+    service: str, rendered: dict[str, list[Document]], tmp_path: Path
+) -> None:
+    """They have the settings that all share, from the file of all, and start with them."""
+    documents = rendered["full"]
+    (file,) = [d for d in of(documents, "ConfigMap") if "chatmesh.yaml" in d["data"]]
+    written = tmp_path / "chatmesh.yaml"
+    written.write_text(file["data"]["chatmesh.yaml"])
+    (each,) = [w for w in workloads(documents) if w.name.endswith(f"-{service}")]
+    composed = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["services"]
+    charted = {v["name"]: v.get("value", "x") for v in each.containers[0]["env"]}
+    for given, path, prefix in (
+        (charted, written, "blue"),
+        (composed[service]["environment"], COMPOSE / "chatmesh.yaml", "chatmesh"),
+    ):
+        environ = {**given, settings.CONFIG_VARIABLE: str(path)}
+
+        loaded = settings.load(Shared, section="", path=None, environ=environ)
+
+        assert loaded.prefix == prefix
+        assert loaded.amqp_url == given["CHATMESH_AMQP_URL"]
 
 
 @pytest.mark.parametrize("section", ["gateway", "history", "presence", "agent"])

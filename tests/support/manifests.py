@@ -12,10 +12,16 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 CHART: Final = ROOT / "deploy" / "k8s" / "chart"
 CASES: Final = ROOT / "tests" / "deploy" / "cases"
 CASE_NAMES: Final = tuple(sorted(path.stem for path in CASES.glob("*.yaml")))
-SERVICES: Final = ("gateway", "history", "presence", "agent", "tools")
+SERVICES: Final = ("gateway", "history", "presence", "agent", "tools", "mcp")
+TOOL_PROCESSES: Final = frozenset(("tools", "mcp"))
+"""Services that are programs of the agent's image."""
 WORKLOADS: Final = frozenset(("Deployment", "StatefulSet", "Job", "Pod"))
 
 Document = dict[str, Any]
+
+
+def image_of(service: str) -> str:
+    return "agent" if service in TOOL_PROCESSES else service
 
 
 def case(name: str) -> list[Document]:

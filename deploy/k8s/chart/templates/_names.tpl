@@ -49,7 +49,8 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{/*
 What differs between the services. `drain` is the variable that takes the drain window,
 `secrets` are optional variables by their key in the Secret, `waiting` are the queues
-whose depth says that replicas are missing, `scratch` is a place to write to.
+whose depth says that replicas are missing, `scratch` is a place to write to, `home` is
+where programs that it starts keep theirs.
 */}}
 {{- define "chatmesh.facts" -}}
 gateway:
@@ -95,6 +96,17 @@ tools:
   image: agent
   command: [python, -m, chatmesh.agent.tools.worker]
   scratch: true
+  hosts: []
+  database: false
+  secrets: {}
+# Nor does the gateway to MCP servers, but for what extraEnv gives it.
+mcp:
+  http: 9060
+  image: agent
+  command: [python, -m, chatmesh.agent.tools.mcp]
+  files: [/etc/chatmesh-mcp/servers.yaml]
+  scratch: true
+  home: /tmp
   hosts: []
   database: false
   secrets: {}

@@ -82,6 +82,10 @@ livenessProbe:
 - name: CHATMESH_AGENT_AGENTS_FILE
   value: /etc/chatmesh-agents/agents.yaml
 {{- end }}
+{{- with $facts.home }}
+- name: HOME
+  value: {{ . }}
+{{- end }}
 {{- if $root.Values.secrets.existingSecret }}
 {{- range $variable, $key := $facts.secrets }}
 - name: {{ $variable }}

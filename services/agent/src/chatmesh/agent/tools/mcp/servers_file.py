@@ -13,7 +13,7 @@ from chatmesh.runtime.settings_file import Document, SettingsError
 from chatmesh.wire import limits
 from chatmesh.wire.tools import REQUESTER
 
-_NAME: Final = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
+NAME: Final = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
 SERVERS_MAX: Final = 50
 _SECRET_FIELDS: Final = ("env", "headers")
 """Where `${NAME}` means a variable of the process, so that the file holds no secret."""
@@ -75,7 +75,7 @@ def servers(document: Document, environ: Mapping[str, str]) -> dict[str, McpServ
     found: dict[str, McpServer] = {}
     for name, content in declared.items():
         where = ("servers", name)
-        if not _NAME.match(name):
+        if not NAME.match(name):
             reason = "a name has small letters, digits and -, at most 31"
             mistakes.append(_told(document, where, reason))
             continue
