@@ -166,9 +166,10 @@ def test_what_not_everyone_has_is_asked_for(whole: dict[str, Any]) -> None:
 def test_the_servers_file_is_one_that_can_be_read() -> None:
     """What the compose file mounts is declared as the gateway wants it, and is there."""
     service = parsed(COMPOSE / "compose.yaml")["services"]["mcp"]
-    mounted = dict(
-        reversed(mount.removesuffix(":ro").split(":")) for mount in service["volumes"]
-    )
+    mounted = dict[str, str]()
+    for mount in service["volumes"]:
+        source, target, _ = mount.split(":")
+        mounted[target] = source
     given, files = serving.parser("").parse_known_args(service["command"])
 
     found = servers_file.read(COMPOSE / mounted[files[0]], service["environment"])
