@@ -22,14 +22,24 @@ from chatmesh.local.ports import free_port
 from chatmesh.wire.close_codes import SHUTDOWN
 from support import podman
 from support.eventually import eventually
-from support.manifests import ROOT, SERVICES, Document, named, of
+from support.manifests import (
+    ROOT,
+    SERVICES,
+    TOOL_PROCESSES,
+    Document,
+    image_of,
+    named,
+    of,
+)
 from support.podman import Engine, NoContainers
+from support.tool_rig import a_call, allowed_outcome_of, offered, running_desk
 
 WANTED = "CHATMESH_TESTS_CONTAINERS"
 SECRET = "a-secret-of-the-container-stage-that-is-long-enough-for-any-hmac-there-is"
 READY_WITHIN_S = 120
 HTTP_WITHIN_S = 5
 DRAIN_S = 6
+CALL_WITHIN_S = 30
 
 pytestmark = [
     pytest.mark.timeout(2400),
@@ -40,8 +50,21 @@ pytestmark = [
 ]
 
 PRESENT = [
-    name for name in SERVICES if (ROOT / "services" / name / "Dockerfile").exists()
+    name
+    for name in SERVICES
+    if (ROOT / "services" / image_of(name) / "Dockerfile").exists()
 ]
+MCP_SERVER = ROOT / "examples" / "tools" / "mcp_server.py"
+ANSWER = "42"
+CALLS: dict[str, dict[str, dict[str, str]]] = {
+    "tools": {
+        "calculator": {"expression": "6 * 7"},
+        # Confines itself in the container that already confines it.
+        "run_python": {"code": "print(40 + 2)"},
+    },
+    "mcp": {"near__days_between": {"start": "2026-02-01", "end": "2026-03-15"}},
+}
+"""What is asked of a tool process in its container: tools, and their arguments."""
 
 
 @pytest.fixture(scope="module")
@@ -58,22 +81,33 @@ def engine() -> Iterator[Engine]:
     made.run("pod", "rm", "-f", "-a")
 
 
-def rendered(service: str, ports: dict[str, int], prefix: str) -> list[Document]:
-    """One service as the chart renders it, on the machine's own network."""
+def values_of(service: str, ports: dict[str, int]) -> dict[str, Any]:
+    """The chart's values of one service, on ports of its own where a setting says so."""
+    if service == "tools":
+        return {}
+    if service == "mcp":
+        command = ["python", "-c", MCP_SERVER.read_text()]
+        near = {"command": command, "env": {"KEY": "${KEY}"}, "read_only": ["*"]}
+        keys = [{"name": "KEY", "value": "of-the-container-stage"}]
+        return {"enabled": True, "servers": {"near": near}, "extraEnv": keys}
     section = service.upper()
-    own: dict[str, Any] = {
+    return {
         "drain": {"windowSeconds": DRAIN_S},
         "extraEnv": [
             {"name": f"CHATMESH_{section}_{name}", "value": str(port)}
             for name, port in ports.items()
         ],
     }
+
+
+def rendered(service: str, ports: dict[str, int], prefix: str) -> list[Document]:
+    """One service as the chart renders it, on the machine's own network."""
     whole = manifests.render(
         {
             "image": {"registry": "localhost", "pullPolicy": "Never"},
             "config": {"prefix": prefix},
             "migrations": {"mode": "start"},
-            service: own,
+            service: values_of(service, ports),
         }
     )
     deployment = named(whole, "Deployment", f"-{service}")
@@ -87,7 +121,10 @@ def rendered(service: str, ports: dict[str, int], prefix: str) -> list[Document]
         container.pop("lifecycle", None)
         # On the machine's network ports are what they are; nothing is mapped.
         container.pop("ports")
-    maps = [d for d in of(whole, "ConfigMap") if "chatmesh.yaml" in d["data"]]
+        if service in TOOL_PROCESSES:
+            container["args"] += ["--port", str(ports["PORT"])]
+    mounted = {v["configMap"]["name"] for v in pod["volumes"] if "configMap" in v}
+    maps = [d for d in of(whole, "ConfigMap") if d["metadata"]["name"] in mounted]
     return [*maps, deployment]
 
 
@@ -124,7 +161,7 @@ def ended(engine: Engine, pod: str, grace_s: int) -> tuple[float, list[int]]:
 async def test_the_image_serves_and_drains(
     service: str, engine: Engine, broker_url: str, database_url: str, prefix: str
 ) -> None:
-    """Its Deployment starts, passes its probes, and ends within its grace at SIGTERM."""
+    """Its Deployment starts, passes its probes, does work, and ends within its grace."""
     names = ["PORT", "HTTP_PORT"] if service == "gateway" else ["PORT"]
     ports = {name: free_port() for name in names}
     http = ports[names[-1]]
@@ -133,7 +170,7 @@ async def test_the_image_serves_and_drains(
     grace_s = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     paths = probe_paths(deployment)
     await asyncio.to_thread(
-        engine.build, service, f"localhost/chatmesh/{service}:0.1.0"
+        engine.build, image_of(service), f"localhost/chatmesh/{image_of(service)}:0.1.0"
     )
     engine.secret(
         "chatmesh",
@@ -159,6 +196,8 @@ async def test_the_image_serves_and_drains(
         if service == "gateway":
             took_s, codes = await _with_a_client(engine, pod, ports, grace_s)
         else:
+            if service in TOOL_PROCESSES:
+                await _with_calls(service, broker_url, database_url, prefix)
             took_s, codes = await asyncio.to_thread(ended, engine, pod, grace_s)
     except BaseException as error:
         error.add_note(engine.run("pod", "logs", pod))
@@ -181,6 +220,20 @@ def test_the_image_brings_tables_up_to_date(engine: Engine, database_url: str) -
     )
 
     assert said.strip().endswith("up to date")
+
+
+async def _with_calls(
+    service: str, broker_url: str, database_url: str, prefix: str
+) -> None:
+    """Call tools as an agent does; they run in the container."""
+    calls = CALLS[service]
+    async with running_desk(broker_url, prefix, database_url) as desk:
+        await offered(desk, *calls)
+        for name, arguments in calls.items():
+            call = a_call(name, CALL_WITHIN_S, **arguments)
+            outcome = await allowed_outcome_of(desk, call)
+            assert outcome.state == "done", (name, outcome)
+            assert ANSWER in outcome.content, (name, outcome)
 
 
 async def _with_a_client(

@@ -1,6 +1,7 @@
 """Replicas that call tools and workers that serve them, for tests."""
 
 import asyncio
+import json
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
@@ -10,11 +11,17 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry
 
 from chatmesh.agent.tools.desk import DeskOptions, ToolDesk
-from chatmesh.agent.tools.port import ToolCall, ToolOutcome, ToolProgress
+from chatmesh.agent.tools.port import (
+    ApprovalView,
+    ToolCall,
+    ToolOutcome,
+    ToolProgress,
+)
 from chatmesh.runtime.clock import SystemClock
 from chatmesh.runtime.service import Stopping
 from chatmesh.tools.declaration import Served
 from chatmesh.tools.worker import Worker
+from chatmesh.wire.calls import ServiceAnswer, ServiceCall
 from support.eventually import eventually
 
 WITHIN_S = 30.0
@@ -94,6 +101,34 @@ class Heard:
 
     def kinds(self) -> Sequence[str]:
         return [one.kind for one in self.progress]
+
+
+async def answered(
+    desk: ToolDesk,
+    view: ApprovalView,
+    user: str,
+    role: str = "member",
+    channel: str = "room:lab",
+    **said: object,
+) -> ServiceAnswer:
+    """Answer a question about a call, as a gateway passes it on."""
+    given = {"approval": view.approval, "digest": view.digest, **said}
+    data = json.dumps(given).encode()
+    call = ServiceCall(
+        7, "replies", "approval.answer", channel, user, "c1", role, data, 0
+    )
+    return await desk.answer_approval(call)
+
+
+async def allowed_outcome_of(desk: ToolDesk, call: ToolCall) -> ToolOutcome:
+    """Make a call, allow it as the one who asked if somebody has to, and wait for it."""
+    async for item in desk.bus.call(call):
+        if isinstance(item, ToolOutcome):
+            return item
+        if item.kind == "approval_requested":
+            assert item.approval is not None
+            await answered(desk, item.approval, call.requester, approve=True)
+    raise AssertionError("a call ends with its outcome")
 
 
 async def outcome_of(

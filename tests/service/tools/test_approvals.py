@@ -14,13 +14,14 @@ from chatmesh.agent.tools.desk import ToolDesk
 from chatmesh.agent.tools.port import ApprovalView, ToolOutcome
 from chatmesh.tools import tool
 from chatmesh.wire import errors
-from chatmesh.wire.calls import ServiceAnswer, ServiceCall
+from chatmesh.wire.calls import ServiceAnswer
 from support.eventually import eventually
 from support.instances import Corner
 from support.tool_rig import (
     WITHIN_S,
     Heard,
     a_call,
+    answered,
     offered,
     outcome_of,
     running_desk,
@@ -56,19 +57,7 @@ class Asked:
     async def answer(
         self, user: str, role: str = "member", channel: str = "room:lab", **said: object
     ) -> ServiceAnswer:
-        given = {"approval": self.view.approval, "digest": self.view.digest, **said}
-        call = ServiceCall(
-            7,
-            "replies",
-            "approval.answer",
-            channel,
-            user,
-            "c1",
-            role,
-            json.dumps(given).encode(),
-            0,
-        )
-        return await self.desk.answer_approval(call)
+        return await answered(self.desk, self.view, user, role, channel, **said)
 
 
 @asynccontextmanager
