@@ -779,20 +779,14 @@ class Session:
         awaited = self._await(Publishing(command))
         options = self._policy.options(channel)
         data, info = bytes(request.data), self._info_in(channel)
-        if options is not None and options.durable:
-            return [
-                fx.Commit(
-                    awaited,
-                    PublishCommand(
-                        channel,
-                        self._terms.new_id(),
-                        data,
-                        info=info,
-                        user=self.user,
-                    ),
-                )
-            ]
-        return [fx.Emit(awaited, channel, LivePublication(data, info))]
+        typed = self._end_typing(channel)
+        if options is None or not options.durable:
+            live = LivePublication(data, info)
+            return [*typed, fx.Emit(awaited, channel, live)]
+        publish = PublishCommand(
+            channel, self._terms.new_id(), data, info=info, user=self.user
+        )
+        return [*typed, fx.Commit(awaited, publish)]
 
     def _refuses_publish(self, channel: str) -> ErrorReply | None:
         reason = channels.refusal(channel)
@@ -890,7 +884,7 @@ class Session:
             user=self.user,
             traceparent=message.traceparent,
         )
-        return [fx.Commit(awaited, publish)]
+        return [*self._end_typing(message.channel), fx.Commit(awaited, publish)]
 
     # -- presence ---------------------------------------------------------------------
 
@@ -938,8 +932,17 @@ class Session:
             return [_refusal(command, errors.PERMISSION_DENIED)]
         if not sub.options.presence:
             return [_refusal(command, errors.NOT_AVAILABLE)]
+        sub.typing = body.typing
         done = fx.Send(Reply(command, rpc=client.RPCResult(Raw(b"{}"))))
         return [fx.TellPresence(Active(body.channel, self.user, body.typing)), done]
+
+    def _end_typing(self, channel: str) -> list[Effect]:
+        """What was typed is said: nobody shall be shown typing for the lease's rest."""
+        sub = self.subscriptions.get(channel)
+        if sub is None or not sub.typing:
+            return []
+        sub.typing = False
+        return [fx.TellPresence(Active(channel, self.user, active=False))]
 
     # -- history ----------------------------------------------------------------------
 

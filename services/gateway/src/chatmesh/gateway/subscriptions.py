@@ -38,6 +38,8 @@ class Subscription:
     data: bytes = b""
     """JSON for the subscriber, in the subscribe result."""
     hearing: Hearing = PLAIN
+    typing: bool = False
+    """Its client has said here that its user types, and nothing else since."""
     behind: list[tuple[int, client.Request]] = field(
         default_factory=list[tuple[int, client.Request]]
     )
