@@ -238,7 +238,8 @@ async def test_what_is_refused_the_application_hears_with_its_code(
     """Calls raise, subscriptions end, and the connection lives."""
     async with member(kind, urls(mesh)[0], token("ada")) as ada:
         for ask, code in (
-            (lambda: ada.sdk.rpc("no.such", {}), 104),
+            (lambda: ada.sdk.rpc("message.such", {}), 104),
+            (lambda: ada.sdk.rpc("method", {}), 108),
             (lambda: ada.send(room, "m"), 103),
             (lambda: ada.sdk.publish("nowhere:a", {}), 102),
             (lambda: ada.sdk.history(room, limit=1), 103),

@@ -286,9 +286,9 @@ async def test_a_hasty_client_is_refused_then_sent_away_and_nobody_else(
         code, reason = await ada.goodbye()
         assert (code, bool(reason)) == (3013, True)
         codes = [said["error"]["code"] for said in ada.heard if "error" in said]
-        assert codes == [104] * 10 + [111] * 19
+        assert codes == [108] * 10 + [111] * 19
         answered = await bob.ask(rpc={"method": "none"})
-        assert answered["error"]["code"] == 104
+        assert answered["error"]["code"] == 108
 
         async def counted() -> bool:
             return await gateway.metric("chatmesh_gateway_hasty_commands_total") == 19
@@ -312,7 +312,7 @@ async def test_users_share_a_rate_over_their_sockets(
         await bob.connect(token("bob"))
         told.append((await bob.ask(rpc={"method": "none"}))["error"]["code"])
 
-    assert told == [104, 104, 104, 111, 104]
+    assert told == [108, 108, 108, 111, 108]
 
 
 def token(user: str) -> str:

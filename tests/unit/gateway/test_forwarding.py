@@ -145,9 +145,9 @@ async def test_one_connection_has_so_many_calls_at_once_and_no_more(rig: Rig) ->
         ("run.stop", "a b", 107),
         ("approval.answer", "room:b", 103),
         ("agent.list", "room:b", 103),
-        ("run", ROOM, 104),
+        ("run", ROOM, 108),
         ("run.", ROOM, 104),
-        ("other.call", ROOM, 104),
+        ("other.call", ROOM, 108),
         ("run." + "x" * 100, ROOM, 104),
     ],
 )

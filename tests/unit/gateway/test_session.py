@@ -1047,11 +1047,21 @@ def test_only_members_send_messages() -> None:
     connected().hears(send_message(2)).answers(refusal(2, errors.PERMISSION_DENIED))
 
 
-def test_an_unknown_method_is_104() -> None:
-    """Whatever its data is."""
-    connected().hears(command(2, RPCRequest(method="no.such"))).answers(
-        refusal(2, errors.METHOD_NOT_FOUND)
-    )
+@pytest.mark.parametrize(
+    ("method", "error"),
+    [
+        ("message.such", errors.METHOD_NOT_FOUND),
+        ("presence.such", errors.METHOD_NOT_FOUND),
+        ("no.such", errors.NOT_AVAILABLE),
+        ("message", errors.NOT_AVAILABLE),
+        ("", errors.NOT_AVAILABLE),
+    ],
+)
+def test_a_method_nobody_answers_is_104_in_its_family_and_108_outside(
+    method: str, error: ErrorReply
+) -> None:
+    """Whatever its data is: suites of the SDKs expect 108 where there is no handler."""
+    connected().hears(command(2, RPCRequest(method=method))).answers(refusal(2, error))
 
 
 # -- history --------------------------------------------------------------------------

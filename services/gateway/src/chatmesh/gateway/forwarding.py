@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Raw
 
-from chatmesh.gateway.bodies import About, BadBody, body_of
+from chatmesh.gateway.bodies import About, BadBody, Call, body_of
 from chatmesh.wire import channels, errors
 from chatmesh.wire.errors import ErrorReply
 from chatmesh.wire.topics import AGENT_SERVICE
@@ -21,6 +21,8 @@ _SERVICES: Final = {
     "tools": AGENT_SERVICE,
 }
 """By the first word of a method."""
+_OWN: Final = frozenset(call.partition(".")[0] for call in Call)
+"""First words of the methods that gateways answer themselves."""
 _NEED_A_CHANNEL: Final = frozenset({"run", "approval"})
 _NEED_A_PERSON: Final = frozenset({"approval"})
 METHOD_CHARS_MAX: Final = 64
@@ -32,6 +34,17 @@ def service_of(method: str) -> str | None:
     if not (dot and rest) or len(method) > METHOD_CHARS_MAX:
         return None
     return _SERVICES.get(word)
+
+
+def unanswered(method: str) -> ErrorReply:
+    """What is said of a method that nobody answers.
+
+    One of a family that exists is misspelt. For any other there is no handler at all,
+    and that has a code of its own, which clients of the protocol look for.
+    """
+    word, dot, _ = method.partition(".")
+    known = dot and (word in _SERVICES or word in _OWN)
+    return errors.METHOD_NOT_FOUND if known else errors.NOT_AVAILABLE
 
 
 def about(method: str, data: Raw) -> About:

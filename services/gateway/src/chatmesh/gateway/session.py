@@ -831,7 +831,7 @@ class Session:
         method, data = request.method, request.data
         service = forwarding.service_of(method)
         if service is None:
-            return [_refusal(command, errors.METHOD_NOT_FOUND)]
+            return [_refusal(command, forwarding.unanswered(method))]
         body = forwarding.about(method, data)
         sub = self.subscriptions.get(body.channel)
         joined = sub is not None and sub.joined
