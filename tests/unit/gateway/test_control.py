@@ -242,10 +242,10 @@ async def test_a_server_side_subscription_is_told_and_delivered(two: Two) -> Non
     epoch = rig.log("room:x").epoch
     since = control.Position(1, epoch)
 
-    await two.a.ask(
-        control.Subscribe(Target("ada"), "room:x", data=b'{"n":1}', since=since)
-    )
+    act = control.Subscribe(Target("ada"), "room:x", data=b'{"n":1}', since=since)
+    asking = asyncio.get_running_loop().create_task(two.a.ask(act))
     await rig.answer()
+    await asking
     rig.say("room:x")
 
     told, missed, live = await ada.hears()
@@ -263,13 +263,60 @@ async def test_a_server_side_subscription_is_told_and_delivered(two: Two) -> Non
     assert ended["push"]["unsubscribe"]["code"] == code  # type: ignore[index]
 
 
+async def test_a_subscription_is_answered_when_it_stands(two: Two) -> None:
+    """What is published after the answer is heard, and one that never stands is told."""
+    rig = two.rigs["b"]
+    ada = await rig.connected("ada")
+    act = control.Subscribe(Target("ada"), "room:x")
+
+    asking = asyncio.get_running_loop().create_task(two.a.ask(act))
+    await settle()
+    assert not asking.done()
+    await rig.answer()
+    assert control.Done(1) in await asking
+    assert len(await ada.hears()) == 1
+
+    late = await two.a.ask(control.Subscribe(Target("ada"), "room:y"))
+    codes = {one.code for one in late if isinstance(one, control.Refused)}
+    assert codes == {errors.INTERNAL.code}
+
+
+async def test_a_subscription_that_fails_is_told(two: Two) -> None:
+    """Its client is closed to come back, and whoever asked hears that too."""
+    rig = two.rigs["b"]
+    ada = await rig.connected("ada")
+    act = control.Subscribe(Target("ada"), "room:x")
+
+    asking = asyncio.get_running_loop().create_task(two.a.ask(act))
+    await settle()
+    ada.connection.close(close_codes.INSUFFICIENT_STATE)
+
+    codes = {one.code for one in await asking if isinstance(one, control.Refused)}
+    assert codes == {errors.INTERNAL.code}
+
+
+async def test_who_leaves_meanwhile_is_not_waited_for(two: Two) -> None:
+    """There is nobody left to be subscribed."""
+    rig = two.rigs["b"]
+    ada = await rig.connected("ada")
+    act = control.Subscribe(Target("ada"), "room:x")
+
+    asking = asyncio.get_running_loop().create_task(two.a.ask(act))
+    await settle()
+    rig.gateway.disconnected(ada.connection)
+
+    assert control.Done(1) in await asking
+
+
 async def test_a_subscription_may_have_options_of_its_own(two: Two) -> None:
     """What this version does not know to decide is passed over."""
     ada = await two.rigs["b"].connected("ada")
     override = {"force_positioning": False, "of_the_future": True}
 
-    await two.a.ask(control.Subscribe(Target("ada"), "room:x", override=override))
+    act = control.Subscribe(Target("ada"), "room:x", override=override)
+    asking = asyncio.get_running_loop().create_task(two.a.ask(act))
     await two.rigs["b"].answer()
+    await asking
 
     (told,) = await ada.hears()
     assert told["push"]["subscribe"] == {}  # type: ignore[index]

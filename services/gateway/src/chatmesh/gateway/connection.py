@@ -19,18 +19,25 @@ from chatmesh.gateway.ports import Sink
 from chatmesh.gateway.session import Grant, Session, State
 from chatmesh.gateway.wheel import Wheel
 from chatmesh.runtime.clock import Clock
-from chatmesh.wire import close_codes, limits
+from chatmesh.wire import close_codes, errors, limits
 from chatmesh.wire.close_codes import Disconnect, Unsubscribe
+from chatmesh.wire.errors import ErrorReply
 
 log = logging.getLogger(__name__)
 
 FRAME_PAYLOAD_BYTES_MAX: Final = 512 * limits.KIB
 """Messages gathered into one frame; a single larger message is a frame of its own."""
 
+NOT_STANDING: Final = errors.because(
+    errors.INTERNAL, "a subscription ended before it stood"
+)
+
 IDLE_LOOK_S: Final = 60.0
 """How often a connection without pings is looked at."""
 
 Perform = Callable[["Connection", Effect], None]
+Stands = Callable[[ErrorReply | None], None]
+"""Hears once whether a subscription that was asked for stands; None when it does."""
 
 
 class Flusher:
@@ -78,6 +85,7 @@ class Connection:
         "_budget",
         "_clock",
         "_flusher",
+        "_granted",
         "_interval_s",
         "_metrics",
         "_native_ping",
@@ -140,6 +148,8 @@ class Connection:
         # followed by a storm of pings.
         self._next_ping_s = now_s + ping_interval_s * chance.uniform(0.5, 1.0)
         self._pong_due_s = 0.0
+        self._granted: list[tuple[str, Stands]] = []
+        """Channels the server subscribes the client to, and who waits for that."""
         wheel.board(self, self._next_look_s(now_s))
 
     # -- Heard from the transport -----------------------------------------------------
@@ -180,6 +190,8 @@ class Connection:
         for effect in self.session.leave_all(clean=clean):
             self._perform(self, effect)
         self._outbox.take()
+        # Who has left by themselves is nobody any more who has to be subscribed.
+        self._settle(None)
 
     def heard_pong(self) -> None:
         """The client's transport answered a ping of its own kind."""
@@ -201,17 +213,43 @@ class Connection:
         if self.closed:
             return
         self.perform(self.session.hear(heard, self._clock.unix_ms() / 1000))
+        if self._granted:
+            self._tell_who_stands()
         self._board()
 
     def unsubscribe(self, channel: str, why: Unsubscribe) -> None:
         if not self.closed:
             self.perform(self.session.unsubscribe(channel, why))
 
-    def subscribe(self, grant: Grant) -> None:
-        """The server subscribes the client. Raises NotNow."""
-        if not self.closed:
-            self.perform(self.session.subscribe(grant))
-            self._board()
+    def subscribe(self, grant: Grant, stands: Stands) -> None:
+        """The server subscribes the client; `stands` hears how that ends.
+
+        Raises NotNow, and then `stands` hears nothing.
+        """
+        if self.closed:
+            stands(None)
+            return
+        effects = self.session.subscribe(grant)
+        self._granted.append((grant.channel, stands))
+        self.perform(effects)
+        self._tell_who_stands()
+        self._board()
+
+    def _tell_who_stands(self) -> None:
+        """Answer for every channel that is decided; others go on waiting."""
+        granted, self._granted = self._granted, []
+        for channel, stands in granted:
+            sub = self.session.subscriptions.get(channel)
+            if sub is not None and not sub.joined:
+                self._granted.append((channel, stands))
+            else:
+                stands(None if sub is not None else NOT_STANDING)
+
+    def _settle(self, error: ErrorReply | None) -> None:
+        """The connection ends: nobody waits for it any longer."""
+        granted, self._granted = self._granted, []
+        for _, stands in granted:
+            stands(error)
 
     def refresh(self, expires_at_s: float, info: bytes | None) -> None:
         """The server gives the connection another expiry."""
@@ -338,6 +376,7 @@ class Connection:
         if not self.paused:
             for frame in self.frames({}):
                 self.sink.write(frame)
+        self._settle(NOT_STANDING)
         self._forget(clean=False)
         self.sink.close(disconnect)
 

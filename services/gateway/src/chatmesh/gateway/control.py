@@ -8,6 +8,7 @@ is gone.
 
 import asyncio
 import fnmatch
+import functools
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
@@ -47,6 +48,8 @@ ANSWER_WITHIN_S: Final = 2.5
 """Every gateway has answered by then, or something is wrong with it."""
 ASKS_MAX: Final = 1000
 """Questions under way at once; one more is refused."""
+STANDING_SHARE: Final = 0.8
+"""Of that time, what a subscription may take to stand: then it is said that it does not."""
 CHANNELS_MAX: Final = 20_000
 """Channels one gateway lists in one answer."""
 CHANNELS_PER_LOOK: Final = 2000
@@ -230,6 +233,11 @@ class Control:
             listing = self._list_channels(ask.act.pattern)
             self._tasks.spawn(self._answer_later(ask, listing), name="list channels")
             return
+        if isinstance(ask.act, control.Subscribe):
+            # Begun at once, so that what is asked next finds it; answered when it stands.
+            standing = self._standing(self._subscribe(ask.act))
+            self._tasks.spawn(self._answer_later(ask, standing), name="subscribe")
+            return
         answer = self.perform(ask.act)
         self._tasks.spawn(self._answer(ask, answer), name="answer")
 
@@ -261,8 +269,6 @@ class Control:
                         act.channel, close_codes.UNSUBSCRIBED_BY_SERVER
                     ),
                 )
-            case control.Subscribe():
-                return self._subscribe(act)
             case control.Refresh():
                 return self._refresh(act)
             case control.Forget():
@@ -270,15 +276,18 @@ class Control:
                 return control.Done()
             case control.Survey():
                 return self._count()
-            case control.ListChannels():
-                raise AssertionError("listing takes its time")
+            case control.ListChannels() | control.Subscribe():
+                raise AssertionError("listing and subscribing take their time")
             case _:
                 assert_never(act)
 
-    def _subscribe(self, act: control.Subscribe) -> Answer:
+    def _subscribe(
+        self, act: control.Subscribe
+    ) -> "list[asyncio.Future[ErrorReply | None]]":
+        """Begin to subscribe whom it concerns; each says later whether that stands."""
         options = self._policy.options(act.channel)
         if options is None:
-            return _refused(errors.UNKNOWN_CHANNEL)
+            return [_decided(errors.UNKNOWN_CHANNEL)]
         decided = {name: v for name, v in act.override.items() if name in _OVERRIDES}
         grant = Grant(
             act.channel,
@@ -292,17 +301,30 @@ class Control:
                 else None
             ),
         )
-        subscribed = 0
-        refused: ErrorReply | None = None
+        told: list[asyncio.Future[ErrorReply | None]] = []
         for connection in self._gateway.people.find(act.target):
+            stands: asyncio.Future[ErrorReply | None]
+            stands = asyncio.get_running_loop().create_future()
             try:
-                connection.subscribe(grant)
-                subscribed += 1
+                connection.subscribe(grant, functools.partial(_decide, stands))
             except NotNow as not_now:
-                refused = not_now.error
-        if refused is not None:
-            return _refused(refused)
-        return control.Done(subscribed)
+                _decide(stands, not_now.error)
+            told.append(stands)
+        return told
+
+    async def _standing(
+        self, told: "list[asyncio.Future[ErrorReply | None]]"
+    ) -> Answer:
+        try:
+            async with asyncio.timeout(self._answer_within_s * STANDING_SHARE):
+                outcomes = [await one for one in told]
+        except TimeoutError:
+            late = "a subscription does not stand in time"
+            return _refused(errors.because(errors.INTERNAL, late))
+        for error in outcomes:
+            if error is not None:
+                return _refused(error)
+        return control.Done(len(outcomes))
 
     def _refresh(self, act: control.Refresh) -> Answer:
         found = self._gateway.people.find(act.target)
@@ -351,6 +373,20 @@ def _each(found: Iterable[Connection], act: Callable[[Connection], None]) -> Ans
         act(connection)
         count += 1
     return control.Done(count)
+
+
+def _decide(
+    stands: "asyncio.Future[ErrorReply | None]", error: ErrorReply | None
+) -> None:
+    if not stands.done():  # Whoever asked may not wait any more.
+        stands.set_result(error)
+
+
+def _decided(error: ErrorReply) -> "asyncio.Future[ErrorReply | None]":
+    decided: asyncio.Future[ErrorReply | None]
+    decided = asyncio.get_running_loop().create_future()
+    decided.set_result(error)
+    return decided
 
 
 def _refused(error: ErrorReply) -> control.Refused:
