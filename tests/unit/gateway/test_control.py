@@ -308,6 +308,50 @@ async def test_who_leaves_meanwhile_is_not_waited_for(two: Two) -> None:
     assert control.Done(1) in await asking
 
 
+async def test_who_is_still_connecting_is_acted_on(two: Two) -> None:
+    """What the server wants is true as soon as the client is there, and was answered."""
+    rig = two.rigs["b"]
+    ada = rig.client()
+    ada.says({"id": 1, "connect": {"token": "ada"}})
+    target = Target("ada")
+    until_s = rig.clock.unix_ms() / 1000 + 60
+
+    await two.a.ask(control.Unsubscribe(target, "#ada"))
+    await two.a.ask(control.Refresh(target, expire_at_s=until_s))
+    act = control.Subscribe(target, "room:x")
+    asking = asyncio.get_running_loop().create_task(two.a.ask(act))
+    await settle()
+    await rig.answer()
+
+    assert control.Done(1) in await asking
+    welcome, ended, told = await ada.hears()
+    assert welcome["connect"]["ttl"] == 60  # type: ignore[index]
+    assert ended["push"]["channel"] == "#ada"  # type: ignore[index]
+    code = close_codes.UNSUBSCRIBED_BY_SERVER.code
+    assert ended["push"]["unsubscribe"]["code"] == code  # type: ignore[index]
+    assert told["push"]["channel"] == "room:x"  # type: ignore[index]
+    assert "subscribe" in told["push"]  # type: ignore[operator]
+    rig.say("#ada")
+    assert await ada.hears() == []
+
+
+async def test_the_last_word_on_a_channel_counts(two: Two) -> None:
+    """Unsubscribed while still connecting, nobody is subscribed a moment later."""
+    rig = two.rigs["b"]
+    ada = rig.client()
+    ada.says({"id": 1, "connect": {"token": "ada"}})
+    act = control.Subscribe(Target("ada"), "room:x")
+
+    asking = asyncio.get_running_loop().create_task(two.a.ask(act))
+    await settle()
+    await two.a.ask(control.Unsubscribe(Target("ada"), "room:x"))
+    await rig.answer()
+
+    codes = {one.code for one in await asking if isinstance(one, control.Refused)}
+    assert codes == {errors.INTERNAL.code}
+    assert len(await ada.hears()) == 1
+
+
 async def test_a_subscription_may_have_options_of_its_own(two: Two) -> None:
     """What this version does not know to decide is passed over."""
     ada = await two.rigs["b"].connected("ada")

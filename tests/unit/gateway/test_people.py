@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from chatmesh.wire import close_codes
 from chatmesh.wire.control import Target
 from support.gateway_rig import Rig
 
@@ -40,6 +41,20 @@ async def test_who_has_not_said_who_they_are_is_nobody_yet(rig: Rig) -> None:
 
     found = rig.gateway.people.find(Target("", client=name))
     assert found == [anonymous.connection]
+
+
+async def test_who_waits_for_their_channels_is_known_already(rig: Rig) -> None:
+    """Sent away meanwhile, they do not come in; refused, they are nobody again."""
+    ada, bob = rig.client(), rig.client()
+    ada.says({"id": 1, "connect": {"token": "ada"}})
+    bob.says({"id": 1, "connect": {"token": "expired"}})
+
+    (found,) = rig.gateway.people.find(Target("ada"))
+    found.close(close_codes.FORCE_DISCONNECT)
+    await rig.answer()
+
+    assert (await ada.hears(), ada.goodbye) == ([], 3503)
+    assert rig.gateway.people.find(Target("")) == []
 
 
 async def test_who_has_left_is_not_found(rig: Rig) -> None:

@@ -237,6 +237,8 @@ class Connection:
 
     def _tell_who_stands(self) -> None:
         """Answer for every channel that is decided; others go on waiting."""
+        if self.session.state is State.CONNECTING:
+            return
         granted, self._granted = self._granted, []
         for channel, stands in granted:
             sub = self.session.subscriptions.get(channel)

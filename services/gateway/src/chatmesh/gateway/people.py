@@ -1,16 +1,15 @@
 """Who is connected here, by user and by session: found without asking everybody."""
 
-from typing import Final
-
 from chatmesh.gateway.connection import Connection
-from chatmesh.gateway.session import State
 from chatmesh.wire.control import Target
-
-_SETTLED: Final = frozenset({State.READY, State.CLOSED})
 
 
 class People:
-    """Connections by user, once their connect has said who that is."""
+    """Connections by user, once a token has said who that is.
+
+    They may still be waiting for their channels then: who is sent away or refused a
+    channel must not come in behind it.
+    """
 
     def __init__(self) -> None:
         self._strangers: dict[Connection, None] = {}
@@ -49,14 +48,14 @@ class People:
         return [
             connection
             for connection in self._users.get(target.user, ())
-            if target.client in {"", connection.session.client_id}
+            if connection.session.known
+            and target.client in {"", connection.session.client_id}
             and target.session in {"", connection.session.session_id}
         ]
 
     def _introduce(self) -> None:
-        known = [one for one in self._strangers if one.session.state in _SETTLED]
+        known = [one for one in self._strangers if one.session.known]
         for connection in known:
             del self._strangers[connection]
-            if connection.session.state is State.READY:
-                user = connection.session.user
-                self._users.setdefault(user, {})[connection] = None
+            user = connection.session.user
+            self._users.setdefault(user, {})[connection] = None

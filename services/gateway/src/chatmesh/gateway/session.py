@@ -5,6 +5,7 @@ with effects. It awaits nothing, reads no clock and knows no socket: time is an 
 and whoever runs it performs the effects in order, without a pause between them.
 """
 
+import contextlib
 import enum
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -147,6 +148,8 @@ class Session:
         self._says_pings = says_pings
         """Whether pings are messages of the protocol; else the transport has its own."""
         self.user = ""
+        self.known = False
+        """Whether it has been decided who this is, for as long as they are here."""
         self.role = Role.GUEST
         self.state = State.GREETING
         self.expires_at_s = 0.0
@@ -154,6 +157,8 @@ class Session:
         self.subscriptions: dict[str, Subscription] = {}
         self._terms = terms
         self._policy = terms.policy
+        self._grants: list[Grant] = []
+        """What the server subscribes it to as soon as it is connected."""
         self._conn_info = b""
         self._info = b""
         self._pace = Pace(terms.paces.connection)
@@ -209,6 +214,7 @@ class Session:
         `clean` says that it was meant; otherwise the client may be back in a moment.
         """
         joined = [(name, sub) for name, sub in self.subscriptions.items() if sub.joined]
+        self.known = False
         self.subscriptions.clear()
         return [self._leave(channel, sub, clean=clean) for channel, sub in joined]
 
@@ -344,6 +350,7 @@ class Session:
         A server-side subscription that lost its state cannot be resubscribed by the
         client, so the whole connection comes back instead.
         """
+        self._grants = [one for one in self._grants if one.channel != channel]
         sub = self.subscriptions.get(channel)
         if sub is None:
             return []
@@ -368,10 +375,17 @@ class Session:
     def subscribe(self, grant: Grant) -> list[Effect]:
         """The server subscribes this connection; what stands already, stands.
 
-        Raises NotNow when it cannot be subscribed to anything more.
+        One that is still connecting is subscribed right after it is welcomed. Raises
+        NotNow when it cannot be subscribed to anything more.
         """
         channel = grant.channel
-        if self.state is not State.READY or channel in self.subscriptions:
+        if not self.known:
+            return []
+        if channel in self.subscriptions:
+            self.subscriptions[channel].revoked = None
+            return []
+        if self.state is State.CONNECTING:
+            self._grants.append(grant)
             return []
         if len(self.subscriptions) >= self._terms.channels_max:
             raise NotNow(errors.LIMIT_EXCEEDED)
@@ -433,7 +447,7 @@ class Session:
         self, expires_at_s: float, info: bytes | None, now_s: float
     ) -> list[Effect]:
         """The server gives the connection another expiry; one in the past ends it."""
-        if self.state is not State.READY:
+        if not self.known:
             return []
         if expires_at_s and expires_at_s <= now_s:
             return self.close(close_codes.CONNECTION_EXPIRED)
@@ -506,7 +520,7 @@ class Session:
             # Whoever has such a name is believed to be one, by clients and services.
             reason = "names of agents are not for clients"
             return self.close(close_codes.PERMISSION_DENIED.because(reason))
-        self.user = claims.user
+        self.user, self.known = claims.user, True
         self.role = self._policy.role_of(claims)
         self.expires_at_s = claims.expire_at
         self._conn_info = claims.info
@@ -584,13 +598,27 @@ class Session:
         self.state = State.READY
         effects: list[Effect] = [fx.Send(Reply(awaited.command, connect=result))]
         effects += joins
+        for channel, sub in list(self.subscriptions.items()):
+            effects += self._revoke(channel, sub)
+        effects += self._subscribe_granted()
         while self._waiting and self.state is State.READY:
             self._held -= 1
             self._receive_one(self._waiting.popleft(), now_s, effects)
         return effects
 
+    def _subscribe_granted(self) -> list[Effect]:
+        """Do what the server wanted while the connect was being decided."""
+        grants, self._grants = self._grants, []
+        effects: list[Effect] = []
+        for grant in grants:
+            # Whoever asked is told that it does not stand.
+            with contextlib.suppress(NotNow):
+                effects += self.subscribe(grant)
+        return effects
+
     def _refuse_connect(self, command: int, error: ErrorReply) -> list[Effect]:
         self.state = State.REFUSED
+        self.known = False
         self._waiting.clear()
         self.subscriptions.clear()
         return [_refusal(command, error)]
