@@ -75,3 +75,23 @@ async def test_a_session_finds_only_its_own_stream(rig: Rig) -> None:
     await rig.connected("ada")
 
     assert rig.gateway.people.find(Target("ada", session="unknown")) == []
+
+
+async def test_one_connection_is_found_without_its_user(rig: Rig) -> None:
+    """By client id or by session; what is said beside it has to be right."""
+    ada = await rig.connected("ada")
+    await rig.connected("ada")
+    ear = rig.client()
+    bob = rig.gateway.connect(ear.connection.codec, ear.ear, session_id="s3cret")
+    bob.receive(b'{"id":1,"connect":{"token":"bob"}}')
+    find = rig.gateway.people.find
+    client = ada.connection.session.client_id
+
+    assert find(Target("", client=client)) == [ada.connection]
+    assert find(Target("bob", client=client)) == []
+    assert find(Target("", session="s3cret")) == [bob]
+    assert find(Target("", client=client, session="s3cret")) == []
+    assert find(Target("", session="unknown")) == []
+
+    rig.gateway.disconnected(ada.connection)
+    assert find(Target("", client=client)) == []

@@ -9,7 +9,7 @@ import msgspec
 
 
 class Target(msgspec.Struct, array_like=True, frozen=True):
-    """Connections of one user; narrowed to one of them by its client id or its session."""
+    """Connections by user, client id and session, where given: all of it has to be so."""
 
     user: str
     client: str = ""

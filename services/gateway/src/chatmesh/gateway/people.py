@@ -1,5 +1,7 @@
 """Who is connected here, by user and by session: found without asking everybody."""
 
+from collections.abc import Iterable
+
 from chatmesh.gateway.connection import Connection
 from chatmesh.wire.control import Target
 
@@ -15,6 +17,8 @@ class People:
         self._strangers: dict[Connection, None] = {}
         """Not known by name yet; looked at again when somebody is looked for."""
         self._users: dict[str, dict[Connection, None]] = {}
+        self._clients: dict[str, Connection] = {}
+        """The same ones by client id, which is told to nobody before."""
         self._streams: dict[str, Connection] = {}
         """Those over HTTP fallbacks, by their secret session."""
 
@@ -30,6 +34,7 @@ class People:
 
     def leave(self, connection: Connection) -> None:
         self._strangers.pop(connection, None)
+        self._clients.pop(connection.session.client_id, None)
         self._streams.pop(connection.session.session_id, None)
         user = connection.session.user
         theirs = self._users.get(user)
@@ -47,15 +52,27 @@ class People:
         self._introduce()
         return [
             connection
-            for connection in self._users.get(target.user, ())
+            for connection in self._candidates(target)
             if connection.session.known
+            and target.user in {"", connection.session.user}
             and target.client in {"", connection.session.client_id}
             and target.session in {"", connection.session.session_id}
         ]
+
+    def _candidates(self, target: Target) -> Iterable[Connection]:
+        """Those of the user, or the one connection that is meant whoever it is of."""
+        if target.user:
+            return self._users.get(target.user, ())
+        if target.client:
+            one = self._clients.get(target.client)
+        else:
+            one = self._streams.get(target.session)
+        return () if one is None else (one,)
 
     def _introduce(self) -> None:
         known = [one for one in self._strangers if one.session.known]
         for connection in known:
             del self._strangers[connection]
-            user = connection.session.user
-            self._users.setdefault(user, {})[connection] = None
+            session = connection.session
+            self._users.setdefault(session.user, {})[connection] = None
+            self._clients[session.client_id] = connection

@@ -385,7 +385,7 @@ def _found(page: Page | None) -> Page:
 
 def _target(said: api.Targeted) -> control.Target:
     if not (said.user or said.client or said.session):
-        raise bad("whose connections? say user")
+        raise bad("whose connections? say user, client or session")
     return control.Target(said.user, said.client or "", said.session or "")
 
 

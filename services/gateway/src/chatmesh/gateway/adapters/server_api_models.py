@@ -73,7 +73,7 @@ class BroadcastRequest(Publishing, kw_only=True):
 
 
 class Targeted(Request):
-    """Connections of a user, or one of them."""
+    """Connections of a user, or one of them; or the one with this client or session."""
 
     user: str = ""
     client: str | None = None
