@@ -95,11 +95,15 @@ class NamedTokens:
 
     def __init__(self) -> None:
         self.known = False
+        self.info = b""
+        """What the next connection tokens say to be shown of their user."""
 
     def connection(self, token: str, now_s: float) -> ConnectionClaims:
         user, _, until = self._read(token)
         return ConnectionClaims(
-            user, expire_at=int(now_s + float(until or 0)) if until else 0
+            user,
+            expire_at=int(now_s + float(until or 0)) if until else 0,
+            info=self.info,
         )
 
     def subscription(self, token: str, now_s: float) -> SubscriptionClaims:

@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from chatmesh.wire.presence import Active, Change
-from support.gateway_rig import Client, Rig
+from chatmesh.gateway.subscriptions import Grant
+from chatmesh.wire.presence import Active, Change, Joined
+from support.gateway_rig import NAMESPACES, Client, Rig
 
 ROOM = "rich:a"
 
@@ -67,5 +68,53 @@ async def test_who_did_not_type_ends_nothing(rig: Rig) -> None:
 
     ada.says({"id": 9, "publish": {"channel": ROOM, "data": 1}})
     await rig.answer()
+
+    assert told(rig) == []
+
+
+@pytest.mark.parametrize("how", ["server", "token"])
+async def test_another_info_is_shown_everywhere_at_once(rig: Rig, how: str) -> None:
+    """In presence, and beside what is said, also where the channel has an info of its own.
+
+    Nothing is told again where nothing has changed.
+    """
+    ada = await rig.subscribed(ROOM)
+    own = Grant("rich:b", NAMESPACES["rich"], info=b'{"seat":1}')
+    ada.connection.subscribe(own, lambda error: None)
+    await rig.answer()
+    await ada.hears()
+    told(rig)
+
+    for number in (5, 6):
+        if how == "token":
+            rig.tokens.info = b'{"n":2}'
+            ada.says({"id": number, "refresh": {"token": "ada"}})
+        else:
+            ada.connection.refresh(0.0, b'{"n":2}')
+    await ada.hears()
+
+    name = ada.connection.session.client_id
+    changes = told(rig)
+    assert len(changes) == 2
+    assert Joined(ROOM, name, "ada", b'{"n":2}') in changes
+    assert Joined("rich:b", name, "ada", b'{"n":2}', b'{"seat":1}') in changes
+
+    for number, channel in ((8, ROOM), (9, "rich:b")):
+        ada.says({"id": number, "publish": {"channel": channel, "data": 1}})
+    await rig.answer()
+    infos = [one["push"]["pub"]["info"] for one in await ada.hears() if "push" in one]  # type: ignore[index]
+    assert [info["conn_info"] for info in infos] == [{"n": 2}] * 2  # type: ignore[index]
+    assert [info.get("chan_info") for info in infos] == [None, {"seat": 1}]  # type: ignore[union-attr]
+
+
+async def test_a_token_that_says_nothing_of_it_leaves_the_info(rig: Rig) -> None:
+    """Refreshed for its time alone."""
+    rig.tokens.info = b'{"n":1}'
+    ada = await rig.subscribed(ROOM)
+    told(rig)
+    rig.tokens.info = b""
+
+    ada.says({"id": 8, "refresh": {"token": "ada"}})
+    await ada.hears()
 
     assert told(rig) == []

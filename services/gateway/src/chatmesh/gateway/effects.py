@@ -108,7 +108,7 @@ class AskPresence(_Fact, frozen=True):
 
 
 class TellPresence(_Fact, frozen=True):
-    """Tell presence of something passing, such as typing; nothing is heard back."""
+    """Tell presence that somebody types, or is shown otherwise; nothing is heard back."""
 
     change: Change
 

@@ -66,6 +66,7 @@ from chatmesh.wire.messages import (
     Read,
 )
 from chatmesh.wire.presence import (
+    Joined,
     PresenceAnswer,
     PresenceCounts,
     PresencePage,
@@ -261,6 +262,8 @@ class Gateway:
                 self.presence.ask(
                     ask, functools.partial(self._presence_told, connection, request)
                 )
+            case fx.TellPresence(Joined() as present):
+                self.presence.joined(present)
             case fx.TellPresence(change):
                 self.presence.tell(change)
             case fx.AskService(request, service, call):

@@ -452,10 +452,22 @@ class Session:
         if expires_at_s and expires_at_s <= now_s:
             return self.close(close_codes.CONNECTION_EXPIRED)
         self.expires_at_s = expires_at_s
-        if info is not None:
-            self._conn_info = info
-            self._info = self._client_info(b"")
-        return []
+        return self._introduce_as(info) if info is not None else []
+
+    def _introduce_as(self, info: bytes) -> list[Effect]:
+        """Others are shown another info from now on, wherever the client is."""
+        if info == self._conn_info:
+            return []
+        self._conn_info = info
+        self._info = self._client_info(b"")
+        effects: list[Effect] = []
+        for channel, sub in self.subscriptions.items():
+            if sub.info:
+                sub.info = self._client_info(sub.chan_info)
+            present = self._present(channel, sub) if sub.joined else None
+            if present is not None:
+                effects.append(fx.TellPresence(present))
+        return effects
 
     # -- Expiry -----------------------------------------------------------------------
 
@@ -1054,13 +1066,15 @@ class Session:
                     )
                 self.expires_at_s = claims.expire_at
                 self.role = self._policy.role_of(claims)
+                # A token that says nothing of it leaves what is shown.
+                told = self._introduce_as(claims.info) if claims.info else []
                 result = client.RefreshResult(
                     client=self.client_id, version=self._terms.version
                 )
                 if self.expires_at_s:
                     result.expires = True
                     result.ttl = _ttl(self.expires_at_s, now_s)
-                return [fx.Send(Reply(awaited.command, refresh=result))]
+                return [fx.Send(Reply(awaited.command, refresh=result)), *told]
             case fx.TokenExpired():
                 return self.close(close_codes.CONNECTION_EXPIRED)
             case fx.TokenRefused():
@@ -1116,12 +1130,15 @@ class Session:
     # -- Joining and leaving ----------------------------------------------------------
 
     def _join(self, channel: str, sub: Subscription) -> Effect:
-        present = None
-        if sub.options.presence or sub.options.join_leave:
-            present = Joined(
-                channel, self.client_id, self.user, self._conn_info, sub.chan_info
-            )
-        return fx.Join(channel, sub.hearing, present)
+        return fx.Join(channel, sub.hearing, self._present(channel, sub))
+
+    def _present(self, channel: str, sub: Subscription) -> Joined | None:
+        """What presence is told of this connection, where the channel has presence."""
+        if not (sub.options.presence or sub.options.join_leave):
+            return None
+        return Joined(
+            channel, self.client_id, self.user, self._conn_info, sub.chan_info
+        )
 
     def _leave(self, channel: str, sub: Subscription, *, clean: bool) -> Effect:
         absent = None
