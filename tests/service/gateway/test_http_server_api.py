@@ -52,6 +52,38 @@ async def test_without_a_broker_the_answer_is_a_temporary_error(
             assert error["message"]
 
 
+@pytest.mark.parametrize(
+    ("params", "error", "word"),
+    [
+        (
+            {"data": 1, "skip_history": True, "idempotency_key": "k"},
+            errors.NOT_AVAILABLE,
+            "idempotency_key",
+        ),
+        (
+            {"data": 1, "skip_history": True, "version": 1},
+            errors.NOT_AVAILABLE,
+            "version",
+        ),
+    ],
+)
+async def test_what_cannot_be_kept_as_it_is_asked_for_is_refused(
+    start_alone: StartGateway,
+    params: dict[str, object],
+    error: errors.ErrorReply,
+    word: str,
+) -> None:
+    """Before anything is done, and with the reason."""
+    gateway = await start_alone(api_keys=(KEY,))
+    url = f"http://127.0.0.1:{gateway.settings.http_port}/api/publish"
+    async with httpx.AsyncClient(headers={"X-API-Key": KEY}, timeout=10) as http:
+        answer = await http.post(url, json={"channel": "room:a", **params})
+
+    told = answer.json()["error"]
+    assert told["code"] == error.code
+    assert word in told["message"]
+
+
 @pytest.mark.timeout(180)
 async def test_schemathesis_finds_nothing(
     start_gateway: StartGateway, history: ScriptedHistory, tmp_path: Path

@@ -136,8 +136,9 @@ class Calls:
                 f"idempotency_key wants at most {limits.MESSAGE_ID_CHARS_MAX} characters"
             )
         if said.skip_history or not options.durable:
-            if said.version:
-                reason = "version: nothing remembers it without history"
+            if said.version or key:
+                name = "version" if said.version else "idempotency_key"
+                reason = f"{name}: nothing remembers it without history"
                 raise Refused(errors.because(errors.NOT_AVAILABLE, reason))
             live = LivePublication(data, tags=tags)
             error = await _told(partial(self._gateway.emit, channel, live))
