@@ -35,8 +35,10 @@ from chatmesh.gateway.effects import (
 )
 from chatmesh.gateway.policy import Policy
 from chatmesh.gateway.session import COMMANDS_WAITING_MAX, Session, State, Terms
+from chatmesh.gateway.subscriptions import Grant, overridden
 from chatmesh.gateway.tokens import (
     ConnectionClaims,
+    Override,
     SubscriptionClaims,
     SubscriptionOptions,
 )
@@ -62,6 +64,7 @@ from chatmesh.wire.client import (
     StreamPosition,
     SubRefreshRequest,
     SubRefreshResult,
+    SubscribePush,
     SubscribeRequest,
     SubscribeResult,
     UnsubscribePush,
@@ -1404,6 +1407,19 @@ def test_the_server_ends_a_server_side_subscription_with_a_push() -> None:
 
     push = Push("#ada", unsubscribe=UnsubscribePush(2000, "server unsubscribe"))
     book.asks_for(Leave("#ada"), Tell(push))
+
+
+def test_a_grant_that_forces_recovery_brings_the_positions_it_needs() -> None:
+    """Also where the namespace tells none: without them nobody could come back."""
+    forced = overridden(NAMESPACES["plain"], Override(force_recovery=True))
+    book = connected()
+    book.does(book.session.subscribe(Grant("plain:a", forced)))
+    book.asks_for(Watch(3, (wants("plain:a"),)))
+
+    book.hears(ChannelsReady(3, [standing("plain:a")]))
+
+    told = SubscribePush(recoverable=True, epoch="e1", offset=7, positioned=True)
+    book.asks_for(Tell(Push("plain:a", subscribe=told)), Join("plain:a"))
 
 
 # -- The end --------------------------------------------------------------------------

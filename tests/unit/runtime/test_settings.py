@@ -293,7 +293,14 @@ def test_namespaces_are_read_with_their_options(file: Path) -> None:
         ("room: {publish: all}", "namespaces.room.publish: invalid enum value"),
         ("room: {subscribe: subscribers}", "namespaces.room.subscribe: subscribers"),
         ("room: {durable: false, cache_recovery: true}", "wants durable"),
-        ("room: {recover: false, force_recovery: true}", "wants durable and recover"),
+        (
+            "room: {recover: false, force_recovery: true}",
+            "wants durable, recover and positioned",
+        ),
+        (
+            "room: {positioned: false, force_recovery: true}",
+            "wants durable, recover and positioned",
+        ),
         ("room: 3", "namespaces.room: wants a map"),
         ("'a:b': {}", "namespaces.a:b: no namespace name"),
         ("'$a': {}", "namespaces.$a: no namespace name"),

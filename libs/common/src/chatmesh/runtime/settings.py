@@ -105,8 +105,9 @@ def _namespace_options(value: object) -> NamespaceOptions:
         raise _BadNamespace(
             "cache_recovery", "wants durable: there is nothing to recover"
         )
-    if options.force_recovery and not (options.durable and options.recover):
-        raise _BadNamespace("force_recovery", "wants durable and recover")
+    positions = options.durable and options.recover and options.positioned
+    if options.force_recovery and not positions:
+        raise _BadNamespace("force_recovery", "wants durable, recover and positioned")
     return options
 
 

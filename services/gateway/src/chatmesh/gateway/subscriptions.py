@@ -72,7 +72,8 @@ def overridden(options: NamespaceOptions, override: Override) -> NamespaceOption
     }
     changes = {name: value for name, value in decided.items() if value is not None}
     if override.force_recovery:
-        changes["recover"] = True
+        # Without its positions told, nobody can say where to go on.
+        changes["recover"] = changes["positioned"] = True
     return msgspec.structs.replace(options, **changes) if changes else options
 
 
