@@ -519,6 +519,25 @@ async def test_one_burst_over_the_whole_budget_is_recovered_from_too(
     assert rig.metric("slow_client_steps_total", step="close") == 0
 
 
+async def test_what_cannot_be_given_up_costs_no_connection_while_something_else_can(
+    rig: Rig,
+) -> None:
+    """The fullest channel may be the server's; the next fullest can be recovered."""
+    slow = await rig.subscribed(ROOM)
+    slow.connection.pause()
+    rig.say(PERSONAL, 18, data=big(30))
+    for _ in range(17):
+        rig.say(ROOM, data=big(30))
+        await settle()
+    assert slow.goodbye is None
+
+    slow.connection.resume()
+    *kept, gone = await slow.hears()
+    assert offsets(kept) == list(range(1, 19))
+    assert gone["push"]["channel"] == ROOM  # type: ignore[index]
+    assert gone["push"]["unsubscribe"]["code"] == 2500  # type: ignore[index]
+
+
 async def test_who_is_closed_by_its_own_subscribe_reply_is_not_left_behind() -> None:
     """What it missed is too much for a client that does not read: it joins nothing."""
     rig = Rig(outbox_bytes_max=64 * 1024)

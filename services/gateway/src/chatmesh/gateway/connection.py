@@ -350,26 +350,27 @@ class Connection:
             case Verdict.FINE:
                 return
             case Verdict.RECOVER:
-                self._give_up_fullest()
+                self._give_up_one_of(self._outbox.fullest()[:1])
             case Verdict.CLOSE:
                 # Much may come at once, in one chunk: that is no step to be left out.
                 while self._outbox.bytes > self._budget.bytes_max:
-                    if not self._give_up_fullest():
+                    if not self._give_up_one_of(self._outbox.fullest()):
                         self._metrics.slow_steps.labels("close").inc()
                         self._outbox.take()
                         self.close(close_codes.SLOW)
                         return
 
-    def _give_up_fullest(self) -> bool:
-        """Drop the fullest subscription, if its client can recover it from the log."""
-        channel = self._outbox.fullest()
-        sub = self.session.subscriptions.get(channel)
-        if sub is None or sub.server_side or not sub.options.recover:
-            return False
-        self._metrics.slow_steps.labels("recover").inc()
-        self._outbox.drop(channel)
-        self.unsubscribe(channel, close_codes.RECOVER)
-        return True
+    def _give_up_one_of(self, channels: list[str]) -> bool:
+        """Drop the first subscription that its client can recover from the log."""
+        for channel in channels:
+            sub = self.session.subscriptions.get(channel)
+            if sub is None or sub.server_side or not sub.options.recover:
+                continue
+            self._metrics.slow_steps.labels("recover").inc()
+            self._outbox.drop(channel)
+            self.unsubscribe(channel, close_codes.RECOVER)
+            return True
+        return False
 
     def _goodbye(self, disconnect: Disconnect) -> None:
         if self.closed:

@@ -2,7 +2,8 @@
 
 Three steps, each only for the client that is slow: over a quarter of the budget
 ephemeral publications are dropped; over half of it the fullest subscription is dropped
-and told to recover; over all of it the connection is closed. Nobody else notices.
+and told to recover; over all of it so are the next ones, and when none is left to recover
+the connection is closed. Nobody else notices.
 """
 
 import enum
@@ -85,14 +86,14 @@ class Outbox:
             return Verdict.RECOVER
         return Verdict.FINE
 
-    def fullest(self) -> str:
-        """The channel with the most recoverable bytes waiting; empty if there is none."""
+    def fullest(self) -> list[str]:
+        """Channels with bytes waiting, the one with the most of them first."""
         weights: dict[str, int] = {}
         for chunk in self._chunks:
             if chunk.channel:
                 weight = weights.get(chunk.channel, 0) + len(chunk.payload)
                 weights[chunk.channel] = weight
-        return max(weights, key=weights.__getitem__, default="")
+        return sorted(weights, key=weights.__getitem__, reverse=True)
 
     def drop(self, channel: str) -> None:
         """Give up everything of one channel, ephemeral or not."""
