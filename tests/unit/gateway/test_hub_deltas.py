@@ -82,6 +82,23 @@ def test_deltas_give_every_payload_back_whoever_joins_when() -> None:
     assert readers[0].deltas >= 2
 
 
+def test_a_delta_begins_from_a_live_payload_as_it_was_written() -> None:
+    """Line breaks between its tokens included: they are part of what is copied from."""
+    live = json.dumps({"text": LONG, "more": [1, 2]}, indent=2).encode()
+    live = live.replace(b"\n", b"\r\n")
+    hub, ear, reader = Hub(), Ear(), DeltaReader()
+    hub.join(ROOM, ear, DELTA)
+    hub.publish(ROOM, numbered(1))
+    hub.publish_live(ROOM, [LivePublication(live)])
+    hub.publish(ROOM, [Committed(entry(2, data=live + b" "))])
+
+    for push in ear.pushes():
+        reader.take(push["pub"])
+
+    assert reader.payloads[1:] == [live, live + b" "]
+    assert reader.deltas >= 1
+
+
 def test_deltas_are_bytes_in_protobuf() -> None:
     """The same differences, not quoted."""
     hub, ear = Hub(), Ear(PROTOBUF)

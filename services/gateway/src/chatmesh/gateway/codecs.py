@@ -202,8 +202,9 @@ def _quoted(live: LivePublication) -> LivePublication:
     """A publication whose payload is the text of its JSON. Raises BinaryPayload."""
     if live.kind != PUBLICATION:
         return live
-    text = client_json.quoted(bytes(client_json.embeddable(live.data)))
-    return msgspec.structs.replace(live, data=text)
+    client_json.embeddable(live.data)
+    # Byte by byte as it came, line breaks too: the next delta begins from those bytes.
+    return msgspec.structs.replace(live, data=client_json.quoted(live.data))
 
 
 def _delta(base: bytes, payload: bytes) -> bytes | None:
