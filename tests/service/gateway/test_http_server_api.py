@@ -1,5 +1,7 @@
 """The server API's routes: what the OpenAPI document promises, and who may."""
 
+import base64
+import json
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +14,7 @@ from support.openapi_attack import openapi_attack
 from support.scripted_history import ScriptedHistory
 
 KEY: Final = "an-api-key-for-tests"
+DEEP: Final = json.loads("[" * 65 + "]" * 65)
 
 
 async def test_without_configured_keys_there_is_no_api(alone: Running) -> None:
@@ -65,6 +68,17 @@ async def test_without_a_broker_the_answer_is_a_temporary_error(
             errors.NOT_AVAILABLE,
             "version",
         ),
+        ({"data": DEEP}, errors.BAD_REQUEST, "nested"),
+        ({"data": DEEP, "skip_history": True}, errors.BAD_REQUEST, "nested"),
+        (
+            {
+                "data": None,
+                "b64data": base64.b64encode(json.dumps(DEEP).encode()).decode(),
+            },
+            errors.BAD_REQUEST,
+            "nested",
+        ),
+        ({"data": None, "b64data": "AP8="}, errors.BAD_REQUEST, "JSON"),
     ],
 )
 async def test_what_cannot_be_kept_as_it_is_asked_for_is_refused(

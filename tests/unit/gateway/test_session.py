@@ -33,6 +33,7 @@ from chatmesh.gateway.effects import (
     Want,
     Watch,
 )
+from chatmesh.gateway.payloads import NOT_JSON, TOO_DEEP
 from chatmesh.gateway.policy import Policy
 from chatmesh.gateway.session import COMMANDS_WAITING_MAX, Session, State, Terms
 from chatmesh.gateway.subscriptions import Grant, overridden
@@ -89,6 +90,7 @@ NAMESPACES = {
     "cache": NamespaceOptions(cache_recovery=True),
     "fixed": NamespaceOptions(recover=False),
     "plain": NamespaceOptions(positioned=False),
+    "text": NamespaceOptions(json_only=True),
     "news": NamespaceOptions(publish=Who.NOBODY, read_history=Who.NOBODY),
     "open": NamespaceOptions(
         subscribe=Who.EVERYONE, publish=Who.EVERYONE, read_history=Who.EVERYONE
@@ -1034,6 +1036,49 @@ def test_a_value_that_cannot_be_kept_is_107(value: bytes) -> None:
     assert isinstance(sent, Send)
     assert sent.reply.error is not None
     assert sent.reply.error.code == 107
+
+
+def nested(levels: int) -> bytes:
+    return b"[" * levels + b"]" * levels
+
+
+@pytest.mark.parametrize("channel", [ROOM, "live:a"])
+def test_json_that_readers_could_not_take_apart_is_refused(channel: str) -> None:
+    """107 with the reason, whether it would be kept or not, and as a message too."""
+    why = because(errors.BAD_REQUEST, TOO_DEEP)
+    deep = nested(limits.JSON_DEPTH_MAX + 1)
+    book = subscribed(channel).hears(publish(3, channel, data=deep))
+    book.answers(refusal(3, why))
+
+    # The data's own object is a level, too.
+    more = msgspec.json.decode(nested(limits.JSON_DEPTH_MAX))
+    book.hears(send_message(4, channel=channel, more=more)).answers(refusal(4, why))
+
+
+def test_json_nested_up_to_the_bound_is_published() -> None:
+    """As it came."""
+    deep = nested(limits.JSON_DEPTH_MAX)
+
+    subscribed().hears(publish(3, data=deep)).asks_for(
+        Commit(4, PublishCommand(ROOM, "made-id", deep, info=INFO, user="ada"))
+    )
+
+
+def test_where_only_json_is_published_other_bytes_are_refused() -> None:
+    """They would close every member that speaks JSON; elsewhere they are welcome."""
+    bytes_ = b"\x00\xff"
+    book = subscribed("text:a").hears(publish(3, "text:a", data=bytes_))
+    book.answers(refusal(3, because(errors.BAD_REQUEST, NOT_JSON)))
+    book.hears(publish(4, "text:a", data=b'{"n":1}'))
+    book.asks_for(
+        Commit(
+            4, PublishCommand("text:a", "made-id", b'{"n":1}', info=INFO, user="ada")
+        )
+    )
+
+    subscribed().hears(publish(3, data=bytes_)).asks_for(
+        Commit(4, PublishCommand(ROOM, "made-id", bytes_, info=INFO, user="ada"))
+    )
 
 
 def test_messages_need_a_durable_channel() -> None:

@@ -254,6 +254,14 @@ def test_what_is_no_json_is_binary(payload: bytes) -> None:
         client_json.embeddable(payload)
 
 
+@pytest.mark.parametrize("between", [b"", b"\n"])
+def test_what_is_nested_too_deeply_to_be_read_is_not_binary(between: bytes) -> None:
+    """It closes nobody: an old payload of this kind is shown as null."""
+    payload = b"[" * 100_000 + between + b"]" * 100_000
+
+    assert bytes(client_json.embeddable(payload)) == b"null"
+
+
 def test_a_traced_entry_shows_its_trace() -> None:
     """A developer can go from a message on the screen to its trace; tags stay as stored."""
     traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -147,7 +147,9 @@ class Shared(Section):
 
     namespaces: Namespaces = {
         channels.DEFAULT_NAMESPACE: NamespaceOptions(),
-        channels.ROOM_NAMESPACE: NamespaceOptions(presence=True, join_leave=True),
+        channels.ROOM_NAMESPACE: NamespaceOptions(
+            json_only=True, presence=True, join_leave=True
+        ),
     }
     """Options by namespace; the empty name is the one of bare channel names. Naming any replaces all defaults."""
 

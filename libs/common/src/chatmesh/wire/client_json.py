@@ -161,7 +161,11 @@ PUSH_SUFFIX = b"}}"
 
 
 def embeddable(payload: bytes) -> Raw:
-    """The payload as JSON text on one line. Raises BinaryPayload when it is no JSON."""
+    """The payload as JSON text on one line. Raises BinaryPayload when it is no JSON.
+
+    What is nested too deeply to be told apart from that is shown as null. It was stored
+    before such payloads were refused, and nobody is to lose a channel over it.
+    """
     if not _is_text(payload):
         raise BinaryPayload("not UTF-8")
     try:
@@ -169,7 +173,9 @@ def embeddable(payload: bytes) -> Raw:
         if SEPARATOR in payload or b"\r" in payload:
             # Newlines between tokens would end the message for the client.
             payload = msgspec.json.format(payload, indent=-1)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except RecursionError:
+        return Raw(b"null")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BinaryPayload(_plain(str(error))) from error
     return Raw(payload)
 

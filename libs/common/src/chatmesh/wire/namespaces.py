@@ -33,6 +33,9 @@ class NamespaceOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history_age_s: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Seconds an entry is kept; 0 keeps it for ever."""
 
+    json_only: bool = False
+    """Publications have to be JSON: any other closes members that speak JSON, for good."""
+
     subscribe: Who = Who.USERS
     """Who may subscribe; `subscribers` means nothing here and is refused at start."""
 

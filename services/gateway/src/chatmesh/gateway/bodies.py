@@ -7,8 +7,10 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Raw
 
+from chatmesh.gateway.payloads import TOO_DEEP
 from chatmesh.runtime.tracing import trace_id_of
 from chatmesh.wire import limits
+from chatmesh.wire.nesting import too_deep
 from chatmesh.wire.runs import RUN_ID_PREFIX
 
 _ONLY_OF_AGENTS: Final = frozenset({"agent", "run"})
@@ -49,12 +51,7 @@ def message_of(data: Raw) -> Message:
     The same message sent again is the same bytes, whatever order its keys came in:
     that is how history tells a repeat from another message with a stolen id.
     """
-    if not data:
-        raise BadBody("no data")
-    try:
-        fields = _object.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadBody("data is no JSON object") from error
+    fields = _fields(data)
     channel, message_id = _string(fields, "channel"), _string(fields, "id")
     text = _string(fields, "text")
     if not channel:
@@ -75,6 +72,17 @@ def message_of(data: Raw) -> Message:
     for key in sorted(fields.keys() - body.keys() - _IGNORED_IN_BODY):
         body[key] = _value(fields, key)
     return Message(channel, message_id, _json.encode(body), traceparent)
+
+
+def _fields(data: Raw) -> dict[str, Raw]:
+    if not data:
+        raise BadBody("no data")
+    if too_deep(bytes(data)):
+        raise BadBody(TOO_DEEP)
+    try:
+        return _object.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadBody("data is no JSON object") from error
 
 
 def _traceparent(fields: dict[str, Raw]) -> str:

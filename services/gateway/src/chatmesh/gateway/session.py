@@ -15,7 +15,7 @@ from typing import Final, assert_never
 import msgspec
 from msgspec import UNSET, Raw
 
-from chatmesh.gateway import attendance, bodies, forwarding
+from chatmesh.gateway import attendance, bodies, forwarding, payloads
 from chatmesh.gateway import effects as fx
 from chatmesh.gateway.awaited import (
     AskingPresence,
@@ -816,9 +816,12 @@ class Session:
         refused = self._refuses_publish(channel)
         if refused is not None:
             return [_refusal(command, refused)]
-        awaited = self._await(Publishing(command))
         options = self._policy.options(channel)
         data, info = bytes(request.data), self._info_in(channel)
+        reason = payloads.refuses(data, options)
+        if reason is not None:
+            return [_refusal(command, errors.because(errors.BAD_REQUEST, reason))]
+        awaited = self._await(Publishing(command))
         typed = self._end_typing(channel)
         if options is None or not options.durable:
             live = LivePublication(data, info)

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw, UnsetType
 
 from chatmesh.bus.link import PublishFailed
-from chatmesh.gateway import attendance
+from chatmesh.gateway import attendance, payloads
 from chatmesh.gateway.adapters import server_api_models as api
 from chatmesh.gateway.control import Control, Unanswered
 from chatmesh.gateway.gateway import Gateway
@@ -39,6 +39,7 @@ from chatmesh.wire.messages import (
     Read,
 )
 from chatmesh.wire.namespaces import NamespaceOptions
+from chatmesh.wire.nesting import too_deep
 from chatmesh.wire.presence import (
     CountsAsk,
     MembersAsk,
@@ -128,7 +129,7 @@ class Calls:
 
     async def _publish(self, channel: str, said: api.Publishing) -> api.PublishResult:
         options = self._options(channel)
-        data = _payload(said)
+        data = _payload(said, options)
         tags = _tags(said.tags)
         key = said.idempotency_key or ""
         if len(key) > limits.MESSAGE_ID_CHARS_MAX or "\x00" in key:
@@ -419,7 +420,7 @@ def _is_outdated(error: ErrorReply | None) -> bool:
     return error is not None and error.code in outdated
 
 
-def _payload(said: api.Publishing) -> bytes:
+def _payload(said: api.Publishing, options: NamespaceOptions) -> bytes:
     if said.b64data:
         data = _base64(said.b64data, "b64data")
     elif isinstance(said.data, Raw):
@@ -429,6 +430,9 @@ def _payload(said: api.Publishing) -> bytes:
     if len(data) > limits.PUBLICATION_BYTES_MAX:
         reason = f"over {limits.PUBLICATION_BYTES_MAX} bytes"
         raise Refused(errors.because(errors.TOO_LARGE, reason))
+    refused = payloads.refuses(data, options)
+    if refused is not None:
+        raise bad(refused)
     return data
 
 
@@ -451,6 +455,8 @@ def _json(said: Raw | UnsetType, in_base64: str | None, name: str) -> bytes:
 
 
 def _embeddable(data: bytes, name: str) -> bytes:
+    if too_deep(data):
+        raise bad(f"{name}: {payloads.TOO_DEEP}")
     try:
         return bytes(client_json.embeddable(data))
     except client_json.BinaryPayload as binary:
