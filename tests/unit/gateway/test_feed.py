@@ -20,6 +20,7 @@ from chatmesh.gateway.metrics import Metrics
 from chatmesh.gateway.outbox import Chunk
 from chatmesh.gateway.publications import Committed
 from chatmesh.gateway.reads import Reads
+from chatmesh.gateway.stream import Kept
 from chatmesh.runtime.tasks import Tasks
 from chatmesh.wire import errors
 from chatmesh.wire.client import StreamPosition
@@ -111,6 +112,7 @@ class Mesh:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
+        self.kept = Kept()
         self.bus = FakeBus()
         self.hub = Hub()
         self.tasks = Tasks(on_failure=self._failed)
@@ -138,6 +140,7 @@ class Mesh:
             ready_within_s=READY_WITHIN_S,
             linger_s=LINGER_S,
             tails_bytes_max=10_000,
+            kept=lambda _: self.kept,
         )
 
     def _failed(self, _: str, failure: BaseException) -> None:
@@ -383,6 +386,23 @@ async def test_what_arrives_while_the_past_is_read_follows_it(mesh: Mesh) -> Non
     mesh.reads.hear(page)
 
     assert list(range(11, 24)) == client.ears.heard
+
+
+async def test_what_expired_is_neither_recovered_nor_paged(mesh: Mesh) -> None:
+    """However long history takes to empty its log; listeners stay where they are."""
+    mesh.kept = Kept(age_s=10)
+    listener = await mesh.joined()
+    for _ in range(2):
+        at_ms = mesh.clock.unix_ms()
+        mesh.feed.hear(LogEvent(ROOM, "e1", [mesh.log().append(at_ms=at_ms)]))
+    assert mesh.feed.page(ROOM, 0) is not None
+    mesh.clock.pass_time(11)
+
+    assert mesh.feed.page(ROOM, 0) is None
+    back = await mesh.joined(Want(ROOM, StreamPosition(0, "e1")))
+    assert [one.recovered for one in back.standings] == [False]
+    assert listener.ears.heard == [1, 2]
+    assert mesh.lost == []
 
 
 async def test_cache_recovery_reads_the_newest_when_it_is_not_here(mesh: Mesh) -> None:

@@ -12,6 +12,7 @@ from chatmesh.gateway.publications import Committed
 from chatmesh.gateway.stream import (
     HELD_BACK_BYTES_MAX,
     EpochChanged,
+    Kept,
     State,
     Stream,
 )
@@ -368,6 +369,38 @@ def test_the_tail_is_bounded_by_what_a_reply_may_recover() -> None:
     gone = StreamPosition(stream.tail_first - 2, "e1")
     assert stream.can_recover(gone)
     assert not stream.recover(gone, newest_only=False).recovered
+
+
+def test_no_more_is_recovered_than_the_namespace_keeps() -> None:
+    """Whether it was heard or read: history itself empties its log much later."""
+    log = FakeLog.of(5)
+    read = Stream(Kept(size=2))
+    read.open(newest(log, 1000))
+    heard = Stream(Kept(size=2))
+    heard.open(newest(FakeLog()))
+    assert offsets(heard.hear("e1", log.entries)) == [1, 2, 3, 4, 5]
+
+    for stream in (read, heard):
+        assert offsets(list(stream.tail)) == [4, 5]
+        gone = StreamPosition(2, "e1")
+        assert stream.can_recover(gone)
+        assert not stream.recover(gone, newest_only=False).recovered
+        assert stream.recover(StreamPosition(3, "e1"), newest_only=False).recovered
+
+
+def test_what_is_too_old_is_not_recovered() -> None:
+    """By the time that is given: a stream has no clock."""
+    stream = Stream(Kept(age_s=10))
+    stream.open(newest(FakeLog()))
+    stream.hear("e1", [entry(n, at_ms=n * 1000) for n in range(1, 6)])
+
+    stream.expire(now_ms=13_000)
+
+    assert offsets(list(stream.tail)) == [3, 4, 5]
+    gone = StreamPosition(1, "e1")
+    assert stream.can_recover(gone)
+    assert not stream.recover(gone, newest_only=False).recovered
+    assert stream.recover(StreamPosition(2, "e1"), newest_only=False).recovered
 
 
 def test_a_forgotten_tail_is_read_again_when_it_is_needed() -> None:

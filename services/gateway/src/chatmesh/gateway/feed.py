@@ -19,7 +19,7 @@ from chatmesh.gateway.metrics import Metrics
 from chatmesh.gateway.ports import Bus
 from chatmesh.gateway.publications import Committed
 from chatmesh.gateway.reads import Reads
-from chatmesh.gateway.stream import EpochChanged, State, Stream
+from chatmesh.gateway.stream import KEEP_ALL, EpochChanged, Kept, State, Stream
 from chatmesh.runtime.clock import Clock
 from chatmesh.runtime.gatherer import Gatherer
 from chatmesh.runtime.tasks import Tasks
@@ -114,6 +114,7 @@ class Feed:
         tasks: Tasks,
         metrics: Metrics,
         ledger: Ledger | None = None,
+        kept: Callable[[str], Kept] = lambda _: KEEP_ALL,
         ready_within_s: float,
         linger_s: float,
         tails_bytes_max: int,
@@ -125,6 +126,7 @@ class Feed:
         self._clock = clock
         self._metrics = metrics
         self._ledger = ledger or Ledger(clock=clock, metrics=metrics)
+        self._kept = kept
         self._ready_within_s = ready_within_s
         self._linger_s = linger_s
         self._tails_bytes_max = tails_bytes_max
@@ -169,6 +171,7 @@ class Feed:
         if found is None or found.stream is None or not self._serves_at_all(found):
             return None
         stream = found.stream
+        stream.expire(self._clock.unix_ms())
         return stream.after(offset) if offset >= stream.tail_first - 1 else None
 
     # -- Asked by connections ---------------------------------------------------------
@@ -331,7 +334,7 @@ class Feed:
     def _channel(self, want: Want) -> _Channel:
         channel = self._channels.get(want.channel)
         if channel is None:
-            stream = Stream() if want.durable else None
+            stream = Stream(self._kept(want.channel)) if want.durable else None
             channel = _Channel(want.channel, stream)
             self._channels[want.channel] = channel
         channel.idle_since_s = 0.0
@@ -396,7 +399,7 @@ class Feed:
         return news
 
     def _begin_again(self, channel: _Channel) -> None:
-        channel.stream = Stream()
+        channel.stream = Stream(self._kept(channel.name))
         channel.reading = False
         channel.deepening = False
         channel.comparing = False
@@ -525,6 +528,7 @@ class Feed:
             return False
         if channel.stream is None or want.since is None:
             return True
+        channel.stream.expire(self._clock.unix_ms())
         if want.newest_only:
             return bool(channel.stream.tail) or channel.stream.deepest
         return channel.stream.can_recover(want.since)

@@ -37,6 +37,7 @@ from chatmesh.gateway.reads import Reads
 from chatmesh.gateway.service_desk import ServiceDesk
 from chatmesh.gateway.session import Session, Terms
 from chatmesh.gateway.settings import GatewaySettings
+from chatmesh.gateway.stream import KEEP_ALL, Kept
 from chatmesh.gateway.tokens import KeyUnknown, TokenExpired, TokenInvalid
 from chatmesh.gateway.wheel import Wheel
 from chatmesh.runtime import trace_names
@@ -132,8 +133,7 @@ class Gateway:
         self._clock = clock
         self._chance = chance
         self._tasks = tasks
-        self._metrics = metrics
-        self._health = health
+        self._metrics, self._health = metrics, health
         self._drop_line = drop_line
         self._origin = origin
         self._new_client_id = new_client_id
@@ -174,6 +174,7 @@ class Gateway:
             tasks=tasks,
             metrics=metrics,
             ledger=Ledger(clock=clock, metrics=metrics, tracing=tracing),
+            kept=self._kept,
             ready_within_s=settings.reply_within_s,
             linger_s=settings.channel_linger_s,
             tails_bytes_max=settings.tails_bytes_max,
@@ -384,6 +385,12 @@ class Gateway:
     def expect_page(self, answer: Callable[[Page | None], None]) -> int:
         """Number a question to history whose answer is a page."""
         return self._reads.expect(answer)
+
+    def _kept(self, channel: str) -> Kept:
+        options = self._terms.policy.options(channel)
+        if options is None:
+            return KEEP_ALL
+        return Kept(options.history_size, options.history_age_s)
 
     def emit(
         self,

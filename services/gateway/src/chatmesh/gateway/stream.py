@@ -9,7 +9,7 @@ import enum
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from chatmesh.gateway.publications import Committed
 from chatmesh.wire import limits
@@ -18,6 +18,18 @@ from chatmesh.wire.messages import Entry, Page
 
 HELD_BACK_BYTES_MAX: Final = 1 * limits.MIB
 """What a stream keeps while it waits for a hole to be filled; the rest is read again."""
+
+_MS_PER_S: Final = 1000
+
+
+class Kept(NamedTuple):
+    """What a namespace keeps of each channel; 0 sets no bound."""
+
+    size: int = 0
+    age_s: int = 0
+
+
+KEEP_ALL: Final = Kept()
 
 
 class State(enum.Enum):
@@ -47,6 +59,7 @@ class Stream:
         "_doubtful",
         "_held",
         "_held_bytes",
+        "_kept",
         "_known_top",
         "deepest",
         "duplicates",
@@ -57,7 +70,8 @@ class Stream:
         "top",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Kept = KEEP_ALL) -> None:
+        self._kept = kept
         self.state = State.COLD
         self.epoch = ""
         self.top = 0
@@ -189,6 +203,17 @@ class Stream:
         newest = [self.tail[-1 - index] for index in range(len(self.tail) - skipped)]
         return newest[::-1]
 
+    def expire(self, now_ms: int) -> None:
+        """Drop what is older than its namespace keeps; call it before the tail is shown.
+
+        History raises the floor of its log later, in its own time.
+        """
+        if not self._kept.age_s:
+            return
+        oldest_ms = now_ms - self._kept.age_s * _MS_PER_S
+        while self.tail and self.tail[0].entry.at_ms < oldest_ms:
+            self._drop_oldest()
+
     def forget_tail(self) -> int:
         """Drop the tail to save memory; gives the bytes saved."""
         saved = self.tail_bytes
@@ -219,6 +244,8 @@ class Stream:
         for entry in newest_first:
             if entry.offset != self.tail_first - 1:
                 break
+            if self._kept.size and entry.offset <= self.top - self._kept.size:
+                return True
             committed = Committed(entry)
             if self.tail_bytes + committed.size > limits.RECOVERY_BYTES_MAX:
                 return True
@@ -227,9 +254,14 @@ class Stream:
         return False
 
     def _trim(self) -> None:
-        while self.tail_bytes > limits.RECOVERY_BYTES_MAX:
-            self.tail_bytes -= self.tail.popleft().size
-            self.deepest = True
+        while self.tail_bytes > limits.RECOVERY_BYTES_MAX or (
+            0 < self._kept.size < len(self.tail)
+        ):
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        self.tail_bytes -= self.tail.popleft().size
+        self.deepest = True
 
     def _hold(self, entries: Sequence[Entry]) -> None:
         self._known_top = max(self._known_top, entries[-1].offset)
