@@ -212,6 +212,34 @@ async def test_nobody_waits_for_ever(at: Desk) -> None:
     assert answers == [None, None]
 
 
+async def test_counts_never_cost_a_large_room(at: Desk) -> None:
+    """Of a small room the members are counted, ours as they are; a large one's are not."""
+    answers: list[PresenceAnswer | None] = []
+    at.desk.joined(ADA)
+    for _ in range(2):
+        at.desk.ask(CountsAsk(0, ROOM), answers.append)
+    await settle()
+    large, small = at.bus.asks
+    assert isinstance(large, MembersAsk)
+    assert 0 < large.limit <= 200
+    bob = Member("c2", "bob", origin="g2")
+    at.desk.hear(
+        PresencePage(
+            large.request,
+            ROOM,
+            [bob],
+            next_after="c2",
+            num_clients=9000,
+            num_users=8000,
+        )
+    )
+    at.desk.hear(PresencePage(small.request, ROOM, [bob], num_clients=1, num_users=1))
+
+    pages = [one for one in answers if isinstance(one, PresencePage)]
+    counts = [(one.num_clients, one.num_users) for one in pages]
+    assert counts == [(9000, 8000), (2, 2)]
+
+
 async def test_a_join_is_told_with_its_subscription_s_trace(at: Desk) -> None:
     """The report is a span of that trace; the fact itself knows nothing of it."""
     context = f"00-{'a' * 32}-{'b' * 16}-01"

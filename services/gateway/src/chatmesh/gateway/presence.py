@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 WAITING_MAX: Final = 100_000
 ASKS_PER_BATCH_MAX: Final = 200
+COUNTED_ONE_BY_ONE_MAX: Final = 200
+"""Members read to count a channel exactly: an answer never costs a whole large room."""
 _NO_ANSWER: Final = "no answer"
 
 Answered = Callable[[PresenceAnswer | None], None]
@@ -43,6 +45,8 @@ class _Asked:
     answer: Answered
     since_s: float
     span: Span
+    counting: bool = False
+    """Only the counts of the page are wanted."""
     members: list[Member] = field(default_factory=list[Member])
 
     def tell(self, answer: PresenceAnswer | None) -> None:
@@ -117,18 +121,19 @@ class PresenceDesk:
         """Ask presence; `answer` is called once, with None when no answer came in time.
 
         A page for a whole channel comes complete, with this gateway's own members as
-        they are now. Counts of a channel heard of here are taken from such a page, so
-        that nobody misses themselves.
+        they are now. Counts of a small channel heard of here are taken from such a page,
+        so that nobody misses themselves; of a large one they are what presence counts.
         """
-        if isinstance(ask, CountsAsk) and self._reports.facts.of_channel(ask.channel):
-            ask = MembersAsk(0, ask.channel)
+        counting = isinstance(ask, CountsAsk)
+        if counting and self._reports.facts.of_channel(ask.channel):
+            ask = MembersAsk(0, ask.channel, limit=COUNTED_ONE_BY_ONE_MAX)
         self._last_ask += 1
         span = self._tracing.begin_trace(trace_names.ASK_PRESENCE, kind=SpanKind.CLIENT)
         numbered = msgspec.structs.replace(
             ask, request=self._last_ask, traceparent=span.traceparent
         )
         self._asked[self._last_ask] = _Asked(
-            numbered, answer, self._clock.monotonic_s(), span
+            numbered, answer, self._clock.monotonic_s(), span, counting
         )
         # Not taken means too many wait: like everything late it is answered with None.
         self._asks.put(numbered)
@@ -151,8 +156,11 @@ class PresenceDesk:
 
     def _completed(self, asked: _Asked, last: PresencePage) -> PresencePage:
         ask = asked.ask
-        if not isinstance(ask, MembersAsk) or ask.merged or ask.limit:
+        part = isinstance(ask, MembersAsk) and ask.limit and not asked.counting
+        if not isinstance(ask, MembersAsk) or ask.merged or part:
             return msgspec.structs.replace(last, members=asked.members)
+        if asked.counting and last.next_after:
+            return last
         own = [
             Member(j.client, j.user, j.conn_info, j.chan_info, self._origin)
             for j in self._reports.facts.of_channel(ask.channel)
