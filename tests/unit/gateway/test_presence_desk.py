@@ -212,6 +212,22 @@ async def test_nobody_waits_for_ever(at: Desk) -> None:
     assert answers == [None, None]
 
 
+async def test_who_is_in_grace_is_present_at_the_gateway_they_left(at: Desk) -> None:
+    """As everywhere else; but what this gateway knows of a client here wins."""
+    answers: list[PresenceAnswer | None] = []
+    at.desk.joined(ADA)
+    at.desk.ask(MembersAsk(0, ROOM), answers.append)
+    await settle()
+    lost = Member("c0", "eve", origin="g1", lost=True)
+    stale = Member("c1", "ada", origin="g1", lost=True)
+    at.desk.hear(PresencePage(at.bus.asks[0].request, ROOM, [lost, stale]))
+
+    (page,) = answers
+    assert isinstance(page, PresencePage)
+    assert page.members == [lost, Member("c1", "ada", origin="g1")]
+    assert (page.num_clients, page.num_users) == (2, 2)
+
+
 async def test_counts_never_cost_a_large_room(at: Desk) -> None:
     """Of a small room the members are counted, ours as they are; a large one's are not."""
     answers: list[PresenceAnswer | None] = []

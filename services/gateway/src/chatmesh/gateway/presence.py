@@ -165,7 +165,13 @@ class PresenceDesk:
             Member(j.client, j.user, j.conn_info, j.chan_info, self._origin)
             for j in self._reports.facts.of_channel(ask.channel)
         ]
-        others = [one for one in asked.members if one.origin != self._origin]
+        here = {one.client for one in own}
+        # Those in their grace are nobody's any more: every gateway shows them alike.
+        others = [
+            one
+            for one in asked.members
+            if one.client not in here and (one.lost or one.origin != self._origin)
+        ]
         members = [*others, *own]
         return msgspec.structs.replace(
             last,
