@@ -345,13 +345,24 @@ def test_a_page_that_adds_nothing_is_the_end_of_deepening() -> None:
 def test_cache_recovery_is_the_newest_unless_it_was_seen(
     since: StreamPosition, expected: list[int]
 ) -> None:
-    """Always recovered, with at most one publication."""
+    """Recovered, with at most one publication."""
     recovery = live(FakeLog.of(6)).recover(since, newest_only=True)
 
     assert (True, expected) == (
         recovery.recovered,
         offsets(list(recovery.publications)),
     )
+
+
+def test_cache_recovery_of_an_empty_log_is_an_honest_no() -> None:
+    """Unless there was nothing to see: the client is where the log is."""
+    log = FakeLog.of(6)
+    log.forget_until(6)
+    stream = live(log)
+
+    gone = stream.recover(StreamPosition(5, "e1"), newest_only=True)
+    assert (gone.recovered, list(gone.publications)) == (False, [])
+    assert stream.recover(StreamPosition(6, "e1"), newest_only=True).recovered
 
 
 def test_the_tail_is_bounded_by_what_a_reply_may_recover() -> None:

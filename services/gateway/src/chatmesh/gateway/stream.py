@@ -185,7 +185,9 @@ class Stream:
         if newest_only:
             newest = [self.tail[-1]] if self.tail else []
             seen = since.epoch == self.epoch and since.offset == self.top
-            return Recovery(recovered=True, publications=[] if seen else newest)
+            return Recovery(
+                recovered=seen or bool(newest), publications=[] if seen else newest
+            )
         same_life = not since.epoch or since.epoch == self.epoch
         if not same_life or since.offset > self.top:
             return Recovery(recovered=False, publications=())
