@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from chatmesh.bus import presence_reports
 from chatmesh.bus.link import PublishFailed
 from chatmesh.gateway.presence import PresenceDesk
 from chatmesh.runtime import trace_names
@@ -124,6 +125,23 @@ async def test_a_report_of_unknown_fate_is_followed_by_everything(at: Desk) -> N
 
     assert at.bus.reports[-1].snapshot_parts == 1
     assert at.bus.reports[-1].changes == [ADA]
+
+
+async def test_too_many_waiting_changes_become_a_snapshot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """None of them is lost: neither the one that found no place, nor those before."""
+    monkeypatch.setattr(presence_reports, "WAITING_MAX", 2)
+    tasks = Tasks()
+    at = Desk(tasks)
+    told = [Joined(ROOM, f"c{number}", "ada") for number in range(3)]
+    for one in told:
+        at.desk.joined(one)
+    await settle()
+    await tasks.stop(within_s=1.0)
+
+    (report,) = at.bus.reports
+    assert (report.snapshot_parts, report.changes) == (1, told)
 
 
 async def test_presence_may_ask_for_everything(at: Desk) -> None:

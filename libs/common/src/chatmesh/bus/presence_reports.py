@@ -140,7 +140,7 @@ class PresenceReports:
         """Tell a change that is no lasting fact, such as somebody typing."""
         if not self._way.connected:
             return  # The next line begins with a snapshot.
-        self._reports[partition_of(change.channel)].put(change)
+        self._put(partition_of(change.channel), change)
 
     def link_up(self) -> None:
         """What was told to the line before may not have arrived: tell it anew."""
@@ -156,7 +156,14 @@ class PresenceReports:
         for partition in partitions:
             told_before = self._sequences[partition] > 0
             if told_before or self.facts.of_partition(partition):
-                self._reports[partition].put(_SNAPSHOT)
+                self._put(partition, _SNAPSHOT)
+
+    def _put(self, partition: int, change: Change | None) -> None:
+        reports = self._reports[partition]
+        if not reports.put(change):
+            # The facts are kept all the same, and replace whatever waits.
+            reports.clear()
+            reports.put(_SNAPSHOT)
 
     # -- The lease --------------------------------------------------------------------
 
@@ -198,7 +205,7 @@ class PresenceReports:
         if not sent and self._way.connected:
             # Nobody knows what arrived, so it is all told anew.
             await self._clock.sleep(RETRY_S)
-            self._reports[partition].put(_SNAPSHOT)
+            self._put(partition, _SNAPSHOT)
 
     async def _send_snapshot(self, partition: int) -> bool:
         facts: list[Change] = list(self.facts.of_partition(partition))
