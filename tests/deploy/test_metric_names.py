@@ -11,12 +11,29 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from chatmesh.agent.metrics import Metrics as AgentMetrics
+from chatmesh.agent.tools.metrics import ToolMetrics
 from chatmesh.gateway.metrics import Metrics
+from chatmesh.history.metrics import Metrics as HistoryMetrics
+from chatmesh.presence.metrics import Metrics as PresenceMetrics
+from chatmesh.runtime.health import Health
+from chatmesh.runtime.process_metrics import add_process_metrics
 from chatmesh.wire.topics import Topics
 from support.manifests import ROOT, Document, of
 
 ADAPTER = ROOT / "deploy" / "k8s" / "prometheus-adapter.yaml"
 PROMTOOL_WITHIN_S = 30
+# Labels that the Prometheus operator gives to every target by itself.
+OF_TARGETS = {
+    "service",
+    "namespace",
+    "pod",
+    "container",
+    "endpoint",
+    "job",
+    "instance",
+    "node",
+}
 # Of RabbitMQ's page of details, with the family queue_coarse_metrics.
 OF_THE_BROKER = "rabbitmq_detailed_queue_messages"
 
@@ -142,3 +159,44 @@ def test_every_query_parses(
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def own_labels() -> set[str]:
+    """Every label of every metric of ours, also of those that nothing counted yet."""
+    common, tools, gateway = (CollectorRegistry() for _ in range(3))
+    add_process_metrics(common, Health("broker"), service="x", version="1")
+    ToolMetrics(tools)
+    Metrics(gateway)
+    registries = [
+        common,
+        tools,
+        gateway,
+        HistoryMetrics().registry,
+        PresenceMetrics().registry,
+        AgentMetrics().registry,
+    ]
+    metrics = {m for r in registries for m in vars(r)["_collector_to_names"]}
+    declared = {label for m in metrics for label in getattr(m, "_labelnames", ())}
+    sampled = {
+        label
+        for registry in registries
+        for family in registry.collect()
+        for sample in family.samples
+        for label in sample.labels
+    }
+    return declared | sampled
+
+
+def test_labels_of_ours_arrive_under_their_name(
+    rendered: dict[str, list[Document]],
+) -> None:
+    """The operator renames a label that targets have too, unless ours are honoured."""
+    taken = own_labels() & OF_TARGETS
+    monitors = of(rendered["full"], "ServiceMonitor")
+
+    # Any other would hide from which pod a series comes.
+    assert taken == {"service"}
+    assert monitors
+    for monitor in monitors:
+        for endpoint in monitor["spec"]["endpoints"]:
+            assert endpoint.get("honorLabels") is True, monitor["metadata"]["name"]
