@@ -210,3 +210,14 @@ def test_every_autoscaler_is_watched(rendered: dict[str, list[Document]]) -> Non
     assert len(names) == 2 * len(SERVICES)
     for pattern in patterns:
         assert [name for name in names if not re.fullmatch(pattern, name)] == []
+
+
+def test_a_fallback_is_for_what_keda_itself_looks_at(
+    rendered: dict[str, list[Document]],
+) -> None:
+    """KEDA refuses a fallback where every trigger is CPU, which it does not measure."""
+    for scaled in of(rendered["full"], "ScaledObject"):
+        kinds = {trigger["type"] for trigger in scaled["spec"]["triggers"]}
+        measured = bool(kinds - {"cpu", "memory"})
+
+        assert measured == ("fallback" in scaled["spec"]), scaled["metadata"]["name"]
