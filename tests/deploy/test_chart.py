@@ -9,7 +9,16 @@ import yaml
 from tools import manifests
 
 from chatmesh.agent.tools.mcp import servers_file
-from support.manifests import CASE_NAMES, CASES, CHART, Document, named, of
+from support.manifests import (
+    CASE_NAMES,
+    CASES,
+    CHART,
+    SERVICES,
+    Document,
+    named,
+    of,
+    workloads,
+)
 
 Values = dict[str, Any]
 ONE_SERVER: Values = {
@@ -75,6 +84,53 @@ def test_what_is_made_from_the_chart_is_current() -> None:
 def test_wrong_values_are_refused_by_name(values: Values, said: str) -> None:
     """What is misspelt, out of range or set elsewhere is named before anything is made."""
     assert said in refusal(values)
+
+
+@pytest.mark.parametrize("service", ["history", "presence", "agent", "tools", "mcp"])
+def test_no_operations_port_is_published(service: str) -> None:
+    """Only the gateways' traffic may be a load balancer's."""
+    said = refusal({service: {"service": {"type": "LoadBalancer"}}})
+
+    assert service in said
+    assert "type" in said
+
+
+@pytest.mark.parametrize("service", [*SERVICES, "migrations"])
+def test_files_of_ones_own_are_mounted(service: str) -> None:
+    """Certificates of a private authority, for whoever opens connections."""
+    volume = {"name": "authority", "configMap": {"name": "authority"}}
+    mount = {"name": "authority", "mountPath": "/etc/authority", "readOnly": True}
+    given: Values = {"extraVolumes": [volume], "extraVolumeMounts": [mount]}
+    whole = manifests.render(
+        {"mcp": ONE_SERVER} | {service: given | ONE_SERVER}
+        if service == "mcp"
+        else {service: given}
+    )
+    found = [
+        each
+        for each in workloads(whole)
+        if each.labels["app.kubernetes.io/component"] == service
+    ]
+
+    assert found
+    for each in found:
+        assert volume in each.pod["volumes"], each
+        assert mount in each.containers[0]["volumeMounts"], each
+
+
+def test_what_runs_once_runs_where_the_rest_may(
+    rendered: dict[str, list[Document]],
+) -> None:
+    """On clusters whose nodes are all tainted, migrations and the test find a place."""
+    once = [w for w in workloads(rendered["external"]) if w.kind in {"Job", "Pod"}]
+
+    assert len(once) == 4
+    for each in once:
+        assert each.pod["nodeSelector"] == {"pool": "chat"}, each
+        assert each.pod["tolerations"] == [{"key": "chat", "operator": "Exists"}]
+        assert each.pod["affinity"] == {"nodeAffinity": {}}
+        names = {variable["name"] for variable in each.containers[0]["env"]}
+        assert names & {"TZ", "PGSSLROOTCERT"}, each
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,12 +16,14 @@ from chatmesh.runtime import http
 from chatmesh.runtime.addresses import is_loopback
 from chatmesh.tools import worker
 from support.manifests import (
+    ROOT,
     SERVICES,
     TOOL_PROCESSES,
     Document,
     Workload,
     fits,
     image_of,
+    named,
     of,
     quantity,
     workloads,
@@ -30,6 +33,8 @@ DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 OURS = {"app.kubernetes.io/part-of": "chatmesh"}
 # Of the dev overlay, not ours: their images write where they like.
 WRITES_ITS_ROOT = {"rabbitmq", "postgresql"}
+# Of whoever installs, which the values of the cases name.
+NOT_OURS = {"authority"}
 # Rendered beside a RabbitmqCluster or Cluster, whose operator makes them.
 MADE_BY_OPERATORS = re.compile(r"-(rabbitmq-default-user|postgresql-app)$")
 FALLBACKS = {
@@ -204,7 +209,7 @@ def test_everything_that_is_referred_to_is_there(documents: list[Document]) -> N
         known = {*volumes, *(claim["metadata"]["name"] for claim in claims)}
         for volume in volumes.values():
             if "configMap" in volume:
-                assert volume["configMap"]["name"] in maps, each
+                assert volume["configMap"]["name"] in maps.keys() | NOT_OURS, each
         for container in each.containers:
             mounts = container.get("volumeMounts", [])
             assert {mount["name"] for mount in mounts} <= known, each
@@ -251,6 +256,14 @@ def test_only_client_paths_lead_in(documents: list[Document]) -> None:
         by_http = [r for r in rules if r["backendRefs"][0]["port"] == 9001]
         opened = {m["path"]["value"] for rule in by_http for m in rule["matches"]}
         assert FALLBACKS <= opened <= {*FALLBACKS, "/api"}
+
+
+def test_what_is_published_is_traffic_only(documents: list[Document]) -> None:
+    """A load balancer or node port carries no operations route."""
+    for service in of(documents, "Service"):
+        if service["spec"].get("type", "ClusterIP") != "ClusterIP":
+            ports = {port["targetPort"] for port in service["spec"]["ports"]}
+            assert ports == {"traffic"}, service["metadata"]["name"]
 
 
 def test_requests_are_within_limits(documents: list[Document]) -> None:
@@ -396,6 +409,32 @@ def test_tools_are_served_by_a_program_that_is_there(
     assert len(files) == (1 if service == "mcp" else 0)
 
 
+@pytest.mark.parametrize("keda", [False, True])
+def test_production_keeps_three_gateways(
+    keda: bool,  # noqa: FBT001 - a parameter of the test
+    kustomized: Callable[[str], list[Document]],
+    tmp_path: Path,
+) -> None:
+    """With one gone, the two that are left are not full; whoever does the scaling."""
+    shutil.copytree(ROOT / "deploy" / "k8s", tmp_path / "k8s")
+    prod = tmp_path / "k8s" / "overlays" / "prod" / "kustomization.yaml"
+    monitoring = "  - ../../components/monitoring\n"
+    text = prod.read_text()
+    assert monitoring in text
+    if keda:
+        prod.write_text(
+            text.replace(monitoring, monitoring + "  - ../../components/keda\n")
+        )
+
+    found = kustomized(str(prod.parent))
+
+    scaler = named(found, "ScaledObject" if keda else "HorizontalPodAutoscaler", "way")
+    assert scaler["spec"].get("minReplicas", scaler["spec"].get("minReplicaCount")) == 3
+    if keda:
+        assert scaler["spec"]["fallback"]["replicas"] == 3
+        assert of(found, "HorizontalPodAutoscaler") == []
+
+
 def first(documents: list[Document], kind: str) -> Document:
     return of(documents, kind)[0]["spec"]
 
@@ -476,6 +515,10 @@ FAULTS: dict[str, tuple[Fault, Check]] = {
             path="/metrics"
         ),
         test_only_client_paths_lead_in,
+    ),
+    "an operations port on a load balancer": (
+        lambda d: [s["spec"].update(type="LoadBalancer") for s in of(d, "Service")],
+        test_what_is_published_is_traffic_only,
     ),
     "service links": (
         lambda d: pod_of(d).update(enableServiceLinks=True),

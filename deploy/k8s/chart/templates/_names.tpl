@@ -121,6 +121,17 @@ mcp:
 {{- end -}}
 {{- end -}}
 
+{{/* The Service with a service's HTTP port. Takes (root, name, facts). */}}
+{{- define "chatmesh.httpService" -}}
+{{- $name := printf "%s-%s" (include "chatmesh.fullname" (index . 0)) (index . 1) -}}
+{{- ternary (printf "%s-http" $name) $name (hasKey (index . 2) "traffic") -}}
+{{- end -}}
+
+{{/* By which monitors know that Service from one with the traffic port only. */}}
+{{- define "chatmesh.scraped" -}}
+chatmesh-metrics: "true"
+{{- end -}}
+
 {{/* Seconds from the deletion of a pod to its end. Takes (name, values of the service). */}}
 {{- define "chatmesh.grace" -}}
 {{- $name := index . 0 -}}
