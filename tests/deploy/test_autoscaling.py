@@ -3,7 +3,6 @@
 import itertools
 import math
 import random
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -11,7 +10,7 @@ from typing import Final
 import pytest
 
 from support.autoscaler import SYNC_S, Autoscaler
-from support.manifests import ROOT, SERVICES, Document, named, of
+from support.manifests import Document, named, of
 
 HOUR_S: Final = 3600
 CONNECTIONS: Final = "chatmesh_gateway_connections"
@@ -195,21 +194,6 @@ def test_keda_shapes_it_the_same_way(rendered: dict[str, list[Document]]) -> Non
     ]
     assert thresholds == {"connections": "7000"}
     assert gateway["maxReplicaCount"] == own["maxReplicas"]
-
-
-def test_every_autoscaler_is_watched(rendered: dict[str, list[Document]]) -> None:
-    """The alerts about autoscalers mean those of all services, KEDA's names included."""
-    text = (ROOT / "deploy" / "alerts" / "platform.yaml").read_text()
-    patterns = re.findall(r'horizontalpodautoscaler=~"([^"]+)"', text)
-    names = [
-        prefix + scaler["metadata"]["name"]
-        for case, prefix in (("external", ""), ("full", "keda-hpa-"))
-        for scaler in of(rendered[case], "HorizontalPodAutoscaler", "ScaledObject")
-    ]
-
-    assert len(names) == 2 * len(SERVICES)
-    for pattern in patterns:
-        assert [name for name in names if not re.fullmatch(pattern, name)] == []
 
 
 def test_a_fallback_is_for_what_keda_itself_looks_at(

@@ -19,7 +19,7 @@ from chatmesh.presence.metrics import Metrics as PresenceMetrics
 from chatmesh.runtime.health import Health
 from chatmesh.runtime.process_metrics import add_process_metrics
 from chatmesh.wire.topics import Topics
-from support.manifests import ROOT, Document, of
+from support.manifests import ROOT, SERVICES, Document, of
 
 ADAPTER = ROOT / "deploy" / "k8s" / "prometheus-adapter.yaml"
 PROMTOOL_WITHIN_S = 30
@@ -200,3 +200,34 @@ def test_labels_of_ours_arrive_under_their_name(
     for monitor in monitors:
         for endpoint in monitor["spec"]["endpoints"]:
             assert endpoint.get("honorLabels") is True, monitor["metadata"]["name"]
+
+
+def test_rules_mean_the_autoscalers_of_their_release(
+    rendered: dict[str, list[Document]],
+) -> None:
+    """Each one of ours by its name, by whoever made it, and nobody else's."""
+    for case in ("external", "full"):
+        documents = rendered[case]
+        names = {
+            d["metadata"]["name"]
+            if d["kind"] == "HorizontalPodAutoscaler"
+            # As KEDA names what it makes of a ScaledObject.
+            else f"keda-hpa-{d['metadata']['name']}"
+            for d in of(documents, "HorizontalPodAutoscaler", "ScaledObject")
+        }
+        expressions = [
+            rule["expr"]
+            for each in of(documents, "PrometheusRule")
+            for group in each["spec"]["groups"]
+            for rule in group["rules"]
+            if "horizontalpodautoscaler=~" in rule["expr"]
+        ]
+
+        assert len(expressions) == 2
+        assert len(names) == len(SERVICES)
+        for expression in expressions:
+            (pattern,) = re.findall(r'horizontalpodautoscaler=~"([^"]+)"', expression)
+            assert 'namespace="chatmesh"' in expression
+            assert {n for n in names if not re.fullmatch(pattern, n)} == set()
+            for foreign in ("payments-gateway", "other-mesh-gateway", "gateway"):
+                assert not re.fullmatch(pattern, foreign)

@@ -78,6 +78,45 @@ def test_every_alert_fires_and_keeps_quiet_as_it_should(
     promtool("test", "rules", str(file))
 
 
+@pytest.mark.parametrize("every", sorted(STEPS))
+def test_a_mesh_that_is_well_hides_no_sick_one(every: str, tmp_path: Path) -> None:
+    """One Prometheus, two namespaces: it fires for the one, and names it."""
+    tests: list[dict[str, Any]] = []
+    for name, case in CASES.items():
+        if step_of(case["fires"]) != every or "namespace=" in str(case["fires"]):
+            continue
+        sick = case_of(name, inside(case["fires"], "sick"), fires=True)
+        well = case_of(name, inside(case["quiet"], "well"), fires=False)
+        sick["input_series"] += well["input_series"]
+        tests.append(sick)
+    file = tmp_path / "alerts.yaml"
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "rule_files": [str(one) for one in sorted(ALERTS.glob("*.yaml"))],
+                "evaluation_interval": every,
+                "group_eval_order": GROUPS,
+                "tests": tests,
+            }
+        )
+    )
+
+    assert tests
+    promtool("test", "rules", str(file))
+
+
+def inside(case: dict[str, Any], namespace: str) -> dict[str, Any]:
+    """A case as Prometheus sees it in a cluster."""
+    return {
+        **case,
+        "labels": {**case.get("labels", {}), "namespace": namespace},
+        "series": {
+            f'{series.removesuffix("}")},namespace="{namespace}"}}': values
+            for series, values in case["series"].items()
+        },
+    }
+
+
 def case_of(name: str, case: dict[str, Any], *, fires: bool) -> dict[str, Any]:
     """One case as promtool wants it."""
     rule = RULES[name]
