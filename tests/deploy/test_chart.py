@@ -75,7 +75,7 @@ def test_what_is_made_from_the_chart_is_current() -> None:
         ({"mcp": {"servers": {"a": {"url": "ftp://a"}}}}, "url"),
         ({"mcp": {"servers": {"a": {"timeout_s": 5}}}}, "mcp"),
         ({"mcp": {"servers": {"A b": {"url": "https://a"}}}}, "A b"),
-        ({"mcp": {"drain": {"windowSeconds": 5}}}, "windowSeconds"),
+        ({"mcp": {"drain": {"windowSeconds": 0}}}, "windowSeconds"),
         ({"image": {"digests": {"gateway": "latest"}}}, "gateway"),
         ({"networkPolicy": {"ports": {"amqp": [99999]}}}, "amqp"),
         ({"rabbitmq": {"cluster": {"replicas": 2}}}, "replicas"),

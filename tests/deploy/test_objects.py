@@ -8,13 +8,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from tools import manifests
 
 from chatmesh.agent.tools import serving
+from chatmesh.agent.tools.builtin import snippets
 from chatmesh.gateway import bootstrap as gateway
 from chatmesh.gateway.adapters import http_streams, websocket_server
 from chatmesh.runtime import http
 from chatmesh.runtime.addresses import is_loopback
-from chatmesh.tools import worker
 from support.manifests import (
     ROOT,
     SERVICES,
@@ -341,7 +342,8 @@ def test_replicas_get_the_time_they_need_to_leave(documents: list[Document]) -> 
             if re.search(r"_(DRAIN|PARK)_(WINDOW_)?S$", variable["name"])
         ]
         if each.labels["app.kubernetes.io/component"] in TOOL_PROCESSES:
-            window = [worker.DRAIN_S]  # Which no setting changes.
+            given, _ = serving.parser("").parse_known_args(container["args"])
+            window = [given.drain_s]
         assert len(window) == 1, each
         drain_s = before.get("sleep", {}).get("seconds", 0) + window[0]
         assert each.pod["terminationGracePeriodSeconds"] >= drain_s + least_s, each
@@ -384,6 +386,36 @@ def test_images_are_told_apart(
     assert [f"chatmesh/{image}:0.1.0"] == images["default"]
     assert full.startswith(f"images.example/chatmesh/{image}")
     assert ("@sha256:" in full) == (service == "gateway")
+
+
+def test_the_tools_drain_is_as_long_as_was_asked_for() -> None:
+    """The worker is told, so that the grace period is not spent on waiting for less."""
+    whole = manifests.render({"tools": {"drain": {"windowSeconds": 77}}})
+    (container,) = pod_named(whole, "-tools")["containers"]
+
+    given, _ = serving.parser("").parse_known_args(container["args"])
+
+    assert given.drain_s == 77
+
+
+def test_snippets_fit_into_their_container(
+    rendered: dict[str, list[Document]],
+) -> None:
+    """As many as may run at once take what each may: neither kills nor evicts the pod."""
+    pod = pod_named(rendered["default"], "-tools")
+    (container,) = pod["containers"]
+    (scratch,) = [v for v in pod["volumes"] if v["name"] == "scratch"]
+    each = snippets.FOLDER_BYTES_MAX + snippets.FILES_MAX * snippets.FILE_BYTES_MAX
+
+    memory = quantity(container["resources"]["limits"]["memory"])
+    own = quantity(container["resources"]["requests"]["memory"])
+    assert memory >= own + snippets.AT_ONCE_MAX * snippets.MEMORY_BYTES_MAX
+    files = quantity(scratch["emptyDir"]["sizeLimit"])
+    assert files >= snippets.AT_ONCE_MAX * each
+
+
+def pod_named(documents: list[Document], ending: str) -> Document:
+    return named(documents, "Deployment", ending)["spec"]["template"]["spec"]
 
 
 @pytest.mark.parametrize("service", sorted(TOOL_PROCESSES))

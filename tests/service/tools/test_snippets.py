@@ -1,5 +1,8 @@
 """Python snippets in confinement, on the machine the tests run on."""
 
+import asyncio
+import time
+
 import pytest
 
 from chatmesh.agent.tools.builtin import snippets
@@ -47,6 +50,37 @@ async def test_a_snippet_that_does_not_end_is_ended() -> None:
     """Also when it sleeps, where no processor time is used."""
     with pytest.raises(TimeoutError):
         await snippets.run("import time; time.sleep(60)", within_s=2)
+
+
+async def test_files_are_bounded_together() -> None:
+    """Many that are small enough each would fill what all snippets share."""
+    ran = await snippets.run(
+        "import time\n"
+        "for number in range(12):\n"
+        "    open(str(number), 'wb').write(b'x' * 3_500_000)\n"
+        "time.sleep(8)\n"
+        "print('DONE')\n"
+    )
+    assert (ran.exit_code, ran.output) == (-9, "")
+    assert "too large" in ran.errors
+
+
+async def test_snippets_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than fit the container wait, and are told when none comes free in time."""
+    monkeypatch.setattr(snippets, "TURN_S", 0.5)
+    sleeping = "import time; time.sleep(4)"
+    busy = [
+        asyncio.create_task(snippets.run(sleeping)) for _ in range(snippets.AT_ONCE_MAX)
+    ]
+    await asyncio.sleep(0)
+    started_s = time.monotonic()
+
+    with pytest.raises(snippets.NotRun, match="try again"):
+        await snippets.run("print(1)")
+
+    assert time.monotonic() - started_s < 4
+    await asyncio.gather(*busy)
+    assert (await snippets.run("print(1)")).output == "1\n"
 
 
 async def test_errors_and_floods_come_back() -> None:

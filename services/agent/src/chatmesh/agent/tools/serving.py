@@ -22,7 +22,7 @@ from chatmesh.runtime.settings import Shared
 from chatmesh.runtime.tracing import to_collector
 from chatmesh.tools import settings
 from chatmesh.tools.declaration import Served
-from chatmesh.tools.worker import CONCURRENCY, Worker
+from chatmesh.tools.worker import CONCURRENCY, DRAIN_S, Worker
 
 _log = std_logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ BROKER: Final = "broker"
 """Name of the health check that says whether calls can arrive."""
 LOOK_S: Final = 0.5
 _PORT_MAX: Final = 65535
+_DRAIN_S_MAX: Final = 3600
 _ID_BYTES: Final = 4
 _SECONDS: Final = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -39,7 +40,10 @@ _SECONDS: Final = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 3
 class ToolProcess:
     """What the workers of one process have in common."""
 
-    def __init__(self, shared: Shared, stopping: Stopping) -> None:
+    def __init__(
+        self, shared: Shared, stopping: Stopping, *, drain_s: float = DRAIN_S
+    ) -> None:
+        self._drain_s = drain_s
         self.shared: Final = shared
         self.stopping: Final = stopping
         self.clock: Final = SystemClock()
@@ -82,6 +86,7 @@ class ToolProcess:
             prefix=self.shared.prefix,
             clock=self.clock,
             concurrency=concurrency,
+            drain_s=self._drain_s,
             observe=self._observe,
             tracing=self.tracing,
         )
@@ -115,7 +120,22 @@ def parser(description: str) -> argparse.ArgumentParser:
         metavar="PORT",
         help=f"for /livez, /readyz, /metrics; default: {PORT}",
     )
+    made.add_argument(
+        "--drain-s",
+        type=_seconds,
+        default=DRAIN_S,
+        metavar="SECONDS",
+        help="until calls that run at SIGTERM have to be finished;"
+        f" default: {DRAIN_S:g}",
+    )
     return made
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= _DRAIN_S_MAX:
+        raise ValueError(text)
+    return seconds
 
 
 def run_process(
@@ -126,7 +146,7 @@ def run_process(
     async def main(stopping: Stopping) -> int:
         shared = settings.load()
         logging.configure(SERVICE, shared.log_level, shared.log_format)
-        process = ToolProcess(shared, stopping)
+        process = ToolProcess(shared, stopping, drain_s=arguments.drain_s)
         app = fastapi.FastAPI(title="chatmesh tools", docs_url=None, redoc_url=None)
         app.include_router(operations(process.health, process.registry))
         server = HttpServer(app, arguments.host, arguments.port)
