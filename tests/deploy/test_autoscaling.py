@@ -3,14 +3,16 @@
 import itertools
 import math
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import pytest
+from tools import manifests
 
 from support.autoscaler import SYNC_S, Autoscaler
-from support.manifests import Document, named, of
+from support.manifests import CHART, ROOT, Document, named, of
 
 HOUR_S: Final = 3600
 CONNECTIONS: Final = "chatmesh_gateway_connections"
@@ -205,3 +207,27 @@ def test_a_fallback_is_for_what_keda_itself_looks_at(
         measured = bool(kinds - {"cpu", "memory"})
 
         assert measured == ("fallback" in scaled["spec"]), scaled["metadata"]["name"]
+
+
+def test_the_capacity_table_is_that_of_the_chart() -> None:
+    """Whoever sizes by the document gets what the autoscaler will ask for."""
+    gateway = manifests.values(CHART / "values.yaml")["gateway"]
+    most = gateway["connectionsMax"]
+    aim = most * gateway["autoscaling"]["connectionsPercent"] // 100
+    text = (ROOT / "docs" / "operations.md").read_text()
+    (row,) = re.findall(r"^\| gateways \(.*?\|(.*)\|$", text, re.MULTILINE)
+    (copies,) = re.findall(r"^\| broker deliveries/s \|(.*)\|$", text, re.MULTILINE)
+    told = [number(cell) for cell in row.split("|")]
+
+    assert f"connections ÷ {aim:,}" in text
+    assert f"a gateway takes {most:,}" in text
+    assert told == [math.ceil(10**n / aim) + 1 for n in (4, 5, 6)]
+    for cell, gateways, connections in zip(
+        copies.split("|"), told, (10**4, 10**5, 10**6), strict=True
+    ):
+        heard = gateways * (1 - (1 - 1 / gateways) ** 50)
+        assert number(cell) == pytest.approx(connections / 60 * heard, rel=0.05)
+
+
+def number(cell: str) -> int:
+    return int(cell.strip().replace(",", ""))
