@@ -143,11 +143,14 @@ async def connect(
     statement_s: float,
     session: Mapping[str, str] | None = None,
 ) -> "asyncpg.Connection[asyncpg.Record]":
-    """Open one connection with our session settings. Raises what asyncpg raises."""
+    """Open one connection with our session settings. Raises what asyncpg raises.
+
+    With `statement_s` 0 a statement takes as long as it takes.
+    """
     return await asyncpg.connect(
         dsn,
         timeout=connect_s,
-        command_timeout=statement_s,
+        command_timeout=statement_s or None,
         server_settings={
             "application_name": application,
             # Plans do not depend on the sizes of a batch, and planning costs as much

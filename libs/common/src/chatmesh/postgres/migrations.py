@@ -21,7 +21,10 @@ from chatmesh.runtime.startup import CannotStart
 
 _NAME: Final = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 _LOCK_WAIT_S: Final = 120.0
-"""A migration of a large table takes its time, and others wait for it."""
+"""For whoever migrates already: it may be at work on a large table."""
+_LOOK_WITHIN_S: Final = 120.0
+_NO_LIMIT: Final = 0.0
+"""A migration of a large table takes its time; whoever started it sets the deadline."""
 
 _log = logging.getLogger(__name__)
 
@@ -76,9 +79,9 @@ class Migrations:
     async def run(self, dsn: str, *, connect_s: float) -> list[str]:
         """Run what is pending; say what was run. Raises CannotStart, or Unreachable."""
         ours = await asyncio.to_thread(shipped, self.package)
-        connection = await self._connect(dsn, connect_s)
+        connection = await self._connect(dsn, connect_s, statement_s=_NO_LIMIT)
         try:
-            await connection.execute("SELECT pg_advisory_lock($1)", self._lock)
+            await self._take_turn(connection)
             await connection.execute(self._table)
             todo = pending(ours, await self._applied(connection))
             for migration in todo:
@@ -105,7 +108,7 @@ class Migrations:
         Raises Unreachable when the database does not answer.
         """
         ours = await asyncio.to_thread(shipped, self.package)
-        connection = await self._connect(dsn, connect_s)
+        connection = await self._connect(dsn, connect_s, statement_s=_LOOK_WITHIN_S)
         try:
             await connection.execute(self._table)
             todo = pending(ours, await self._applied(connection))
@@ -140,13 +143,26 @@ class Migrations:
         )
         return {row[0]: row[1] for row in rows}
 
-    async def _connect(self, dsn: str, connect_s: float) -> "asyncpg.Connection[Any]":
+    async def _take_turn(self, connection: "asyncpg.Connection[Any]") -> None:
+        """Hold the lock for as long as the connection lasts. Raises TimeoutError."""
+        try:
+            await connection.execute(
+                "SELECT pg_advisory_lock($1)", self._lock, timeout=_LOCK_WAIT_S
+            )
+        except TimeoutError as error:
+            raise TimeoutError(
+                f"somebody else has been migrating for {_LOCK_WAIT_S:g} s"
+            ) from error
+
+    async def _connect(
+        self, dsn: str, connect_s: float, *, statement_s: float
+    ) -> "asyncpg.Connection[Any]":
         try:
             return await connect(
                 dsn,
                 application=f"chatmesh-{self.service}",
                 connect_s=connect_s,
-                statement_s=_LOCK_WAIT_S,
+                statement_s=statement_s,
             )
         except (asyncpg.PostgresError, OSError, TimeoutError, ValueError) as error:
             raise Unreachable(
