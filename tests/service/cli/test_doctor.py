@@ -84,6 +84,36 @@ async def test_queues_without_consumers(
     assert texts(found, examination.DEAD, ok=True) == "none"
 
 
+async def test_agents_and_tools_without_consumers(
+    corner: Corner, declared: tuple[Topics, AbstractChannel]
+) -> None:
+    """A mesh without agents is well; one that had them and lost them is not."""
+    topics, channel = declared
+    pools = (examination.BUILTIN, "weather")
+    before = await examination.examine_broker(corner.url, topics, pools)
+    assert "agent" not in "".join(f.text for f in before)
+
+    await topology.declare_agent_messages(channel, topics)
+    for pool in pools:
+        await topology.declare_tool_pool(channel, topics, pool)
+
+    async def take(_: object) -> None:
+        await asyncio.sleep(0)
+
+    await channel.basic_consume(topics.tool_pool_queue("weather"), take)
+    gone = await examination.examine_broker(corner.url, topics, pools)
+    wrong = texts(gone, examination.CONSUMERS, ok=False)
+    assert "no agent is running; start one" in wrong
+    assert f"no worker takes from {topics.tool_pool_queue('builtin')}," in wrong
+    assert "weather" not in wrong
+
+    await channel.basic_consume(topics.agent_messages_queue, take)
+    half = await examination.examine_broker(corner.url, topics, pools)
+    assert f"nobody takes from {topics.agent_rpc_queue}:" in texts(
+        half, examination.CONSUMERS, ok=False
+    )
+
+
 async def test_dead_letters_that_wait(
     corner: Corner, declared: tuple[Topics, AbstractChannel]
 ) -> None:

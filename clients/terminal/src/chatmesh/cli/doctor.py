@@ -42,7 +42,8 @@ _LOCAL_PROCESSES: Final = tuple(
     f"http://127.0.0.1:{port}" for port in (9001, 9002, 9010, 9020)
 )
 _EXAMPLES: Final = """\
-Looks at the broker (reachable, every queue consumed, dead letters), the database
+Looks at the broker (reachable, every queue consumed, those of agents and tools
+where there are any, dead letters), the database
 (reachable, writable, migrations, clock), and at whatever gateways and processes are
 named: whether they are ready, and whether a message sent to the first gateway is
 committed and delivered by all of them. Ends with 1 when something is wrong.
@@ -77,6 +78,13 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="HTTP port of any process, asked whether it is ready; repeatable",
+    )
+    parser.add_argument(
+        "--pool",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="pool of tools that should have a worker, beside builtin; repeatable",
     )
     parser.add_argument(
         "--local", action="store_true", help="what `make run` starts on this machine"
@@ -120,7 +128,12 @@ def checks_of(
     amqp_url = arguments.amqp_url or shared.amqp_url
     database_url = arguments.database_url or shared.database_url
     checks: list[Callable[[], Awaitable[list[Finding]]]] = [
-        functools.partial(examination.examine_broker, amqp_url, topics),
+        functools.partial(
+            examination.examine_broker,
+            amqp_url,
+            topics,
+            (examination.BUILTIN, *arguments.pool),
+        ),
         functools.partial(examination.examine_database, database_url, clock),
     ]
     processes = [*arguments.process, *(_LOCAL_PROCESSES if arguments.local else ())]

@@ -67,10 +67,17 @@ def bad(check: str, text: str) -> list[Finding]:
 BROKER: Final = "broker"
 CONSUMERS: Final = "consumers"
 DEAD: Final = "dead letters"
+BUILTIN: Final = "builtin"
+"""The pool of the tools that come with the agents."""
 
 
-async def examine_broker(url: str, topics: Topics) -> list[Finding]:
-    """Whether the broker answers, has our queues, and somebody takes from each."""
+async def examine_broker(
+    url: str, topics: Topics, pools: Sequence[str] = (BUILTIN,)
+) -> list[Finding]:
+    """Whether the broker answers, has our queues, and somebody takes from each.
+
+    `pools` are those of tools, as far as they are there.
+    """
     try:
         async with (
             asyncio.timeout(WITHIN_S),
@@ -78,7 +85,7 @@ async def examine_broker(url: str, topics: Topics) -> list[Finding]:
         ):
             return [
                 *good(BROKER, "answers"),
-                *await _examine_queues(connection, topics),
+                *await _examine_queues(connection, topics, pools),
             ]
     except Exception as error:
         if not is_loss(error):
@@ -90,7 +97,7 @@ async def examine_broker(url: str, topics: Topics) -> list[Finding]:
 
 
 async def _examine_queues(
-    connection: aio_pika.abc.AbstractConnection, topics: Topics
+    connection: aio_pika.abc.AbstractConnection, topics: Topics, pools: Sequence[str]
 ) -> list[Finding]:
     partitions = range(limits.PARTITIONS)
     wanted = {
@@ -118,6 +125,7 @@ async def _examine_queues(
             waiting += seen.message_count or 0
         else:
             findings += _consumption(service, queues, alone, waiting)
+    findings += await _examine_agents(connection, topics, pools)
     dead = await _look_at(connection, topics.dead_letters)
     if dead is not None and dead.message_count:
         findings += bad(
@@ -126,6 +134,40 @@ async def _examine_queues(
         )
     elif dead is not None:
         findings += good(DEAD, "none")
+    return findings
+
+
+async def _examine_agents(
+    connection: aio_pika.abc.AbstractConnection, topics: Topics, pools: Sequence[str]
+) -> list[Finding]:
+    """Agents and the tools that come with them; a mesh without them is none the worse."""
+    findings: list[Finding] = []
+    # Agents themselves declare this one; the other is there in every mesh.
+    messages = await _look_at(connection, topics.agent_messages_queue)
+    requests = await _look_at(connection, topics.agent_rpc_queue)
+    if messages is not None and requests is not None:
+        seen = {
+            topics.agent_messages_queue: messages,
+            topics.agent_rpc_queue: requests,
+        }
+        alone = [queue for queue, counts in seen.items() if not counts.consumer_count]
+        waiting = sum(counts.message_count or 0 for counts in seen.values())
+        findings += _consumption("agent", list(seen), alone, waiting)
+    for queue in map(topics.tool_pool_queue, pools):
+        counts = await _look_at(connection, queue)
+        if counts is None:
+            continue
+        if counts.consumer_count:
+            findings += good(
+                CONSUMERS,
+                f"tools take from {queue}, {counts.message_count or 0} waiting",
+            )
+        else:
+            findings += bad(
+                CONSUMERS,
+                f"no worker takes from {queue}, {counts.message_count or 0} waiting:"
+                " agents cannot call its tools; start a worker of that pool",
+            )
     return findings
 
 
