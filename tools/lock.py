@@ -47,12 +47,16 @@ BUILD: Final = Lock(
 """What turns our own packages into wheels, for images."""
 
 
+BESIDE: Final = {"services/history": ("libs/tools", "clients/terminal")}
+"""What else an image holds: history's has the command line, for operators."""
+
+
 def locks() -> list[Lock]:
     """The lock of the checkout, then those for images, cut from the first."""
     images = [
         Lock(
             ROOT / member / "requirements.lock",
-            projects=("libs/common", member),
+            projects=("libs/common", *BESIDE.get(member, ()), member),
             # One image runs every process of its service, whatever that one needs.
             extras=True,
             constraint=EVERYTHING.path,

@@ -61,6 +61,27 @@ def test_every_program_of_the_agents_image_has_its_packages() -> None:
         assert wanted <= set(re.findall(r"^([\w.-]+)==", locked, re.MULTILINE))
 
 
+def test_the_command_line_is_in_historys_image() -> None:
+    """`chatmesh doctor` and `chatmesh dead` run where broker and database are reached."""
+    history = ROOT / "services" / "history"
+    locked = (history / "requirements.lock").read_text()
+    names = set(re.findall(r"^([\w.-]+)==", locked, re.MULTILINE))
+    copied = {
+        source
+        for line in stages(history / "Dockerfile")[0]
+        if line.startswith("COPY ")
+        for source in line.split()[1:-1]
+    }
+    for member in ("clients/terminal", "libs/tools"):
+        about = tomllib.loads((ROOT / member / "pyproject.toml").read_text())
+        wanted = {
+            re.split(r"[^\w.-]", one)[0] for one in about["project"]["dependencies"]
+        }
+
+        assert member in copied
+        assert {n for n in wanted if not n.startswith("chatmesh-")} <= names
+
+
 def test_the_last_stage_holds_no_tools(dockerfile: Path) -> None:
     """What builds stays behind; the image runs nothing while it is made."""
     *building, last = stages(dockerfile)

@@ -1,5 +1,6 @@
 """Variables in the chart and compose are ones the code reads, and the reverse."""
 
+import argparse
 import re
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ import pytest
 import yaml
 from tools import chart_schema, manifests
 
+from chatmesh.cli import doctor
 from chatmesh.runtime import settings
+from chatmesh.runtime.clock import SystemClock
 from chatmesh.runtime.settings import Shared
 from chatmesh.wire.topics import Topics, partition_key
 from support.manifests import ROOT, TOOL_PROCESSES, Document, of, workloads
@@ -138,6 +141,31 @@ def test_tool_processes_take_what_they_are_given(
 
         assert loaded.prefix == prefix
         assert loaded.amqp_url == given["CHATMESH_AMQP_URL"]
+
+
+def test_the_doctor_runs_in_historys_pod(
+    rendered: dict[str, list[Document]], tmp_path: Path
+) -> None:
+    """It finds broker and database by the variables that the pod has already."""
+    documents = rendered["full"]
+    (file,) = [d for d in of(documents, "ConfigMap") if "chatmesh.yaml" in d["data"]]
+    written = tmp_path / "chatmesh.yaml"
+    written.write_text(file["data"]["chatmesh.yaml"])
+    (each,) = [w for w in workloads(documents) if w.name.endswith("-history")]
+    environ = {v["name"]: v.get("value", "x") for v in each.containers[0]["env"]}
+    environ |= {
+        settings.CONFIG_VARIABLE: str(written),
+        "CHATMESH_AMQP_URL": "amqp://broker.example",
+        "CHATMESH_DATABASE_URL": "postgresql://database.example",
+    }
+    parser = argparse.ArgumentParser()
+    doctor.add_to(parser)
+
+    broker, database = doctor.checks_of(parser.parse_args([]), environ, SystemClock())
+
+    assert "amqp://broker.example" in str(broker)
+    assert "blue" in str(broker)
+    assert "postgresql://database.example" in str(database)
 
 
 @pytest.mark.parametrize("section", ["gateway", "history", "presence", "agent"])
