@@ -78,6 +78,7 @@ GATEWAY: Final = "chatmesh_gateway"
 HISTORY: Final = "chatmesh_history"
 PRESENCE: Final = "chatmesh_presence"
 AGENT: Final = "chatmesh_agent"
+TOOLS: Final = "chatmesh_tools"
 
 SENT: Final = Panel(
     "Commands and deliveries",
@@ -738,10 +739,69 @@ AGENTS: Final = Board(
             ],
         ),
         (
-            "Tools and workers",
+            "Tools, as agents see them",
             [
                 Panel(
-                    "Tool calls, by outcome",
+                    "Calls, by outcome",
+                    "unknown: it may have happened, and was not repeated.",
+                    "ops",
+                    [
+                        (
+                            rate(f"{AGENT}_tools_calls_total", "outcome"),
+                            "{{outcome}}",
+                        ),
+                        (rate(f"{AGENT}_tools_retries_total"), "handed on once more"),
+                    ],
+                ),
+                latency(
+                    "From asking to the outcome",
+                    "Time for approval included.",
+                    f"{AGENT}_tools_call_seconds",
+                ),
+                Panel(
+                    "Waited for, and offered",
+                    "Offered falls when workers go.",
+                    "short",
+                    [
+                        (f"sum({AGENT}_tools_calls_waiting)", "calls waited for"),
+                        (f"min({AGENT}_tools_offered)", "tools offered"),
+                    ],
+                ),
+            ],
+        ),
+        (
+            "Tools, where they run",
+            [
+                Panel(
+                    "Calls, by worker and outcome",
+                    "tools is the worker of the built-in ones, mcp the gateway to servers.",
+                    "ops",
+                    [
+                        (
+                            rate(f"{TOOLS}_calls_total", "job, outcome"),
+                            "{{job}} {{outcome}}",
+                        )
+                    ],
+                ),
+                latency("A call", "At the worker.", f"{TOOLS}_call_seconds"),
+                Panel(
+                    "Processes",
+                    "None: agents go without.",
+                    "short",
+                    [
+                        (
+                            'count by (job) (chatmesh_build_info{service="tools"})',
+                            "{{job}}",
+                        )
+                    ],
+                ),
+            ],
+        ),
+        (
+            "Runs and their tools",
+            [
+                Panel(
+                    "Tool calls of runs, by outcome",
                     "",
                     "ops",
                     [(rate(f"{AGENT}_tool_calls_total", "outcome"), "{{outcome}}")],

@@ -13,11 +13,14 @@ from prometheus_client import CollectorRegistry
 
 from chatmesh.agent.metrics import Metrics as AgentMetrics
 from chatmesh.agent.tools.metrics import ToolMetrics
+from chatmesh.agent.tools.serving import ToolProcess
 from chatmesh.gateway.metrics import Metrics
 from chatmesh.history.metrics import Metrics as HistoryMetrics
 from chatmesh.presence.metrics import Metrics as PresenceMetrics
 from chatmesh.runtime.health import Health
 from chatmesh.runtime.process_metrics import add_process_metrics
+from chatmesh.runtime.service import Stopping
+from chatmesh.runtime.settings import Shared
 from chatmesh.wire.topics import Topics
 from support.manifests import ROOT, SERVICES, Document, of
 
@@ -231,3 +234,36 @@ def test_rules_mean_the_autoscalers_of_their_release(
             assert {n for n in names if not re.fullmatch(pattern, n)} == set()
             for foreign in ("payments-gateway", "other-mesh-gateway", "gateway"):
                 assert not re.fullmatch(pattern, foreign)
+
+
+def test_every_metric_of_tools_has_a_panel() -> None:
+    """What the workers count is drawn, and what is drawn is counted."""
+    board = (ROOT / "deploy" / "dashboards" / "agents.json").read_text()
+    process = ToolProcess(Shared(), Stopping())
+    declared = {
+        family.name
+        for family in process.registry.collect()
+        if family.name.startswith("chatmesh_tools_")
+    }
+    drawn = set(re.findall(r"chatmesh_tools_[a-z_]+", board))
+
+    assert declared == {"chatmesh_tools_calls", "chatmesh_tools_call_seconds"}
+    assert drawn == {"chatmesh_tools_calls_total", "chatmesh_tools_call_seconds_bucket"}
+    assert "chatmesh_agent_tools_calls_total" in board
+
+
+def test_runbooks_can_be_opened(rendered: dict[str, list[Document]]) -> None:
+    """With a base, every runbook_url is an address; without, a path in this checkout."""
+    for case, base in (("external", "https://git.example/chatmesh/"), ("full", "")):
+        urls = [
+            rule["annotations"]["runbook_url"]
+            for each in of(rendered[case], "PrometheusRule")
+            for group in each["spec"]["groups"]
+            for rule in group["rules"]
+            if "alert" in rule
+        ]
+
+        assert urls
+        for url in urls:
+            assert url.startswith(f"{base}docs/runbooks/")
+            assert (ROOT / url.removeprefix(base)).is_file()

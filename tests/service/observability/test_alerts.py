@@ -148,7 +148,7 @@ def case_of(name: str, case: dict[str, Any], *, fires: bool) -> dict[str, Any]:
 def test_every_alert_has_its_runbook(alert: str) -> None:
     """Whoever is woken finds a page of the same name that says what to do."""
     rule = RULES[alert]
-    page = ROOT / rule["annotations"]["runbook"]
+    page = ROOT / rule["annotations"]["runbook_url"]
 
     assert page == RUNBOOKS / f"{alert}.md"
     text = page.read_text()
