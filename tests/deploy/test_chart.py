@@ -278,3 +278,21 @@ def test_operators_clusters_are_used_when_switched_on(
         "CHATMESH_DATABASE_URL": f"{database['metadata']['name']}-app",
     }
     assert of(rendered["default"], "RabbitmqCluster", "Cluster") == []
+
+
+def test_a_commit_survives_its_primary(rendered: dict[str, list[Document]]) -> None:
+    """A standby confirms, or nothing is committed; one instance alone has no standby."""
+    database = named(rendered["full"], "Cluster", "-postgresql")["spec"]
+    alone = manifests.render(
+        {
+            "migrations": {"mode": "start"},
+            "postgresql": {"cluster": {"enabled": True, "instances": 1}},
+        }
+    )
+
+    assert database["postgresql"]["synchronous"] == {
+        "method": "any",
+        "number": 1,
+        "dataDurability": "required",
+    }
+    assert "postgresql" not in named(alone, "Cluster", "-postgresql")["spec"]
