@@ -4,6 +4,7 @@ Panels are data here, and everything else about a dashboard is the same for all.
 query may ask for is checked against a live scrape by the system tests.
 """
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +17,16 @@ from grafana_foundation_sdk.models.common import LegendDisplayMode, LegendPlacem
 from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
     DataSourceRef,
+    VariableOption,
+    VariableRefresh,
 )
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = ROOT / "deploy" / "dashboards"
 WINDOW: Final = "$__rate_interval"
+MESH: Final = "$namespace"
+ALL: Final = ".*"
+"""Also what has no namespace, as outside of Kubernetes."""
 _COLUMNS: Final = 24
 _HEIGHT: Final = 8
 
@@ -831,6 +837,7 @@ AGENTS: Final = Board(
 
 BOARDS: Final = (JOURNEY, GATEWAYS, LOG, BROKER, PEOPLE, AGENTS, PROMISES)
 _SOURCE: Final = DataSourceRef(type_val="prometheus", uid="${datasource}")
+_OURS: Final = re.compile(r"\b((?:chatmesh|process)[a-z0-9_:]*)(\{)?")
 _LETTERS: Final = "ABCDEFGH"
 
 
@@ -850,12 +857,33 @@ def built(board: Board) -> dict[str, Any]:
             .label("Data source")
             .type("prometheus")
         )
+        .with_variable(
+            dashboard.QueryVariable("namespace")
+            .label("Mesh, by namespace")
+            .datasource(_SOURCE)
+            .query("label_values(chatmesh_build_info, namespace)")
+            .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+            .include_all(include_all=True)
+            .all_value(ALL)
+            .current(VariableOption(selected=True, text="All", value="$__all"))
+        )
     )
     for title, panels in board.rows:
         made = made.with_row(dashboard.Row(title))
         for panel in panels:
             made = made.with_panel(_panel(panel, _COLUMNS // len(panels)))
     return JSONEncoder(sort_keys=True, indent=2).default(made.build())
+
+
+def of_one_mesh(query: str) -> str:
+    """The query about the mesh that was chosen; all where there are no namespaces.
+
+    The broker may stand in a namespace of its own, so its metrics stay as they are.
+    """
+    return _OURS.sub(
+        lambda found: f'{found[1]}{{namespace=~"{MESH}"' + (", " if found[2] else "}"),
+        query,
+    )
 
 
 def _panel(panel: Panel, span: int) -> timeseries.Panel:
@@ -880,7 +908,7 @@ def _panel(panel: Panel, span: int) -> timeseries.Panel:
         made = made.with_target(
             prometheus.Dataquery()
             .ref_id(letter)
-            .expr(query)
+            .expr(of_one_mesh(query))
             .legend_format(legend)
             .exemplar(panel.exemplars)
         )

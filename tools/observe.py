@@ -256,7 +256,9 @@ def _curves(
         found = ask(
             url,
             "query_range",
-            query=target["expr"].replace("$__rate_interval", "10s"),
+            query=target["expr"]
+            .replace("$__rate_interval", "10s")
+            .replace("$namespace", ".*"),
             start=str(began_s),
             end=str(ended_s),
             step="1",

@@ -1,5 +1,6 @@
 """What autoscalers ask for is a metric that is measured, by a query that parses."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -267,3 +268,22 @@ def test_runbooks_can_be_opened(rendered: dict[str, list[Document]]) -> None:
         for url in urls:
             assert url.startswith(f"{base}docs/runbooks/")
             assert (ROOT / url.removeprefix(base)).is_file()
+
+
+def test_dashboards_show_one_mesh() -> None:
+    """Every series of ours is asked for in the namespace that was chosen."""
+    for file in sorted((ROOT / "deploy" / "dashboards").glob("*.json")):
+        board = json.loads(file.read_text())
+        names = {variable["name"] for variable in board["templating"]["list"]}
+        queries = [
+            target["expr"]
+            for panel in board["panels"]
+            for target in panel.get("targets", [])
+        ]
+
+        assert "namespace" in names, file.name
+        for query in queries:
+            ours = re.findall(r"\b(?:chatmesh|process)[a-z0-9_:]*(.{0,24})", query)
+            assert [
+                o for o in ours if not o.startswith('{namespace=~"$namespace"')
+            ] == ([]), query

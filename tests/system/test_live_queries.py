@@ -131,7 +131,10 @@ def queries() -> list[tuple[str, str]]:
             for panel in board["panels"]
             for target in panel.get("targets", [])
         ]
-    return [(where, q.replace("$__rate_interval", WINDOW)) for where, q in found]
+    return [
+        (where, q.replace("$__rate_interval", WINDOW).replace("$namespace", ".*"))
+        for where, q in found
+    ]
 
 
 async def test_every_panel_shows_something(watched: Prometheus) -> None:
