@@ -51,7 +51,7 @@ async def run_python(
     """Runs a Python snippet without network, in a directory of its own, for 10 seconds."""
     try:
         ran = await snippets.run(code)
-    except snippets.NotRun as error:
+    except (snippets.NotRun, snippets.WroteTooMuch) as error:
         raise ToolFailed(str(error)) from error
     except TimeoutError as error:
         raise ToolFailed(

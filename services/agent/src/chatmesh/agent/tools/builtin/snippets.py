@@ -21,13 +21,15 @@ FILE_BYTES_MAX: Final = 4 * 1024 * 1024
 FILES_MAX: Final = 16
 """Open at once; also what may still hold space that no name leads to."""
 FOLDER_BYTES_MAX: Final = 32 * 1024 * 1024
-ENTRIES_MAX: Final = 1000
+FOLDER_ENTRIES_MAX: Final = 1000
+"""Files and directories."""
 AT_ONCE_MAX: Final = 4
 """Snippets that run in one process: what they take together fits its container."""
 TURN_S: Final = 8.0
 """Until a turn has to have come."""
-_LOOK_S: Final = 0.1
-_BLOCK: Final = 512
+LOOK_EVERY_S: Final = 0.05
+"""How often what a snippet has written is measured."""
+_BLOCK_BYTES: Final = 512
 _PIECE: Final = 16 * 1024
 _OPEN_TO_OTHERS: Final = 0o777
 
@@ -37,6 +39,10 @@ _turns: Final = asyncio.Semaphore(AT_ONCE_MAX)
 
 class NotRun(Exception):
     """Why a snippet was not run."""
+
+
+class WroteTooMuch(Exception):
+    """The snippet was ended, for its directory has become too large."""
 
 
 class Ran(NamedTuple):
@@ -49,7 +55,10 @@ class Ran(NamedTuple):
 
 
 async def run(code: str, *, within_s: float = SNIPPET_S) -> Ran:
-    """Run a snippet; its directory is gone afterwards. Raises NotRun, TimeoutError."""
+    """Run a snippet; its directory is gone afterwards.
+
+    Raises NotRun, TimeoutError, WroteTooMuch.
+    """
     if len(code) > CODE_CHARS_MAX:
         raise NotRun(f"the snippet has over {CODE_CHARS_MAX} characters")
     try:
@@ -96,7 +105,6 @@ async def _run_in(folder: Path, code: str, within_s: float) -> Ran:
         env={"HOME": str(folder), "LANG": "C.UTF-8", "TMPDIR": str(folder)},
         start_new_session=True,
     )
-    too_much = False
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
@@ -104,48 +112,60 @@ async def _run_in(folder: Path, code: str, within_s: float) -> Ran:
         async with asyncio.timeout(within_s), asyncio.TaskGroup() as group:
             output = group.create_task(_read(process.stdout))
             errors = group.create_task(_read(process.stderr))
+            watch = group.create_task(_grown(folder, process.pid))
             with contextlib.suppress(ConnectionError):
                 process.stdin.write(code.encode("utf-8", "replace"))
                 await process.stdin.drain()
             process.stdin.close()
-            watching = group.create_task(_watch(folder))
-            ended = group.create_task(process.wait())
-            await asyncio.wait((watching, ended), return_when=asyncio.FIRST_COMPLETED)
-            too_much = watching.done()
-            watching.cancel()
-            if too_much:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            watch.cancel()
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill(process.pid)
         await process.wait()
+    if not watch.cancelled():
+        raise WroteTooMuch(
+            f"the snippet was ended: it wrote over {FOLDER_BYTES_MAX} bytes"
+            f" or {FOLDER_ENTRIES_MAX} files"
+        )
     exit_code = process.returncode or 0
     (said, cut), (complained, more) = output.result(), errors.result()
     if exit_code == confinement.CANNOT:
         raise NotRun(complained.strip())
-    if too_much:
-        complained += "ended: the snippet's files are too many or too large\n"
     return Ran(exit_code, said, complained, cut or more)
 
 
-async def _watch(folder: Path) -> None:
-    """Ends when there is too much in the folder; no limit of the kernel counts that."""
+async def _grown(folder: Path, group: int) -> None:
+    """Wait until the directory is too large, and end the snippet then."""
     while True:
-        if await asyncio.to_thread(_too_much, folder):
+        if await asyncio.to_thread(_is_over, folder):
+            _kill(group)
             return
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(LOOK_EVERY_S)
 
 
-def _too_much(folder: Path) -> bool:
-    used = entries = 0
-    for path, folders, files in os.walk(folder):
-        entries += len(folders) + len(files)
-        for name in files:
-            with contextlib.suppress(OSError):
-                used += os.lstat(Path(path, name)).st_blocks * _BLOCK
-        if used > FOLDER_BYTES_MAX or entries > ENTRIES_MAX:
-            return True
+def _kill(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _is_over(folder: Path) -> bool:
+    """Whether there is more in a directory than there may be; also if nobody can tell."""
+    size = entries = 0
+    ahead = [str(folder)]
+    while ahead:
+        try:
+            with os.scandir(ahead.pop()) as found:
+                for entry in found:
+                    entries += 1
+                    size += entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES
+                    if entries > FOLDER_ENTRIES_MAX or size > FOLDER_BYTES_MAX:
+                        return True
+                    if entry.is_dir(follow_symlinks=False):
+                        ahead.append(entry.path)
+        except FileNotFoundError:
+            continue  # removed meanwhile
+        except OSError:
+            return True  # hidden: too deep, or closed to us
     return False
 
 
