@@ -5,7 +5,9 @@ import pytest
 from chatmesh.agent.tools.builtin.addresses import is_public, url_refusal
 
 
-@pytest.mark.parametrize("address", ["93.184.215.14", "2606:2800:21f::1", "8.8.8.8"])
+@pytest.mark.parametrize(
+    "address", ["93.184.215.14", "2606:2800:21f::1", "8.8.8.8", "64:ff9b::808:808"]
+)
 def test_public_addresses_are_let_through(address: str) -> None:
     """Ordinary addresses are fine."""
     assert is_public(address)
@@ -33,6 +35,14 @@ def test_public_addresses_are_let_through(address: str) -> None:
         "64:ff9b::7f00:1",
         "2002:7f00:1::",
         "ff02::1",
+        "64:ff9b:1::a00:1",
+        "64:ff9b:1:ffff::1",
+        "::10.0.0.1",
+        "::8.8.8.8",
+        "fec0::1",
+        "feff::1",
+        "240.0.0.1",
+        "4000::1",
         "localhost",
         "",
     ],

@@ -7,6 +7,10 @@ from urllib.parse import urlsplit
 URL_CHARS_MAX: Final = 2000
 _SCHEMES: Final = frozenset({"http", "https"})
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_LOCAL_NAT64: Final = ipaddress.ip_network("64:ff9b:1::/48")
+"""Leads to whatever a network's own translator takes it for."""
+_COMPATIBLE: Final = ipaddress.ip_network("::/96")
+"""IPv4 in the last four bytes, as it was meant once; some systems still go there."""
 
 
 def url_refusal(url: str) -> str | None:
@@ -39,4 +43,6 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
-    return ip.is_global and not ip.is_multicast
+        if ip.is_site_local or ip in _LOCAL_NAT64 or ip in _COMPATIBLE:
+            return False
+    return ip.is_global and not (ip.is_multicast or ip.is_reserved)
