@@ -1,5 +1,7 @@
 """Rules of calls: who may answer, what arguments are, what an outcome is."""
 
+import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -8,6 +10,7 @@ from chatmesh.agent.tools.approvals import ineligible
 from chatmesh.agent.tools.arguments import canonical, digest, refusal, violation
 from chatmesh.agent.tools.outcomes import abandoned, settlement, silence, wants_retry
 from chatmesh.agent.tools.ports import Entry
+from chatmesh.wire import limits
 from chatmesh.wire.tools import Result, ResultState
 
 SENT = Entry(
@@ -129,3 +132,49 @@ def test_what_is_tried_again() -> None:
 
 def replace_state(result: Result, state: ResultState) -> Result:
     return Result(key=result.key, state=state, retry=result.retry)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"items": {"type": "string"}},
+        {"items": {"type": "object", "maxProperties": 1, "minProperties": 1}},
+        {"anyOf": [{"items": {"type": "string"}}, {"items": {"type": "null"}}]},
+        {"oneOf": [{"items": {"type": "string"}}, {"items": {"type": "null"}}]},
+        {"uniqueItems": True},
+    ],
+)
+def test_a_value_full_of_mistakes_is_told_in_a_few_words(
+    schema: dict[str, object],
+) -> None:
+    """Neither time nor memory grow with the number of mistakes or their square."""
+    began_s = time.process_time()
+    told = violation(canonical(schema), [{}] * 60_000)
+    assert told
+    assert len(told) < 2000
+    assert time.process_time() - began_s < 3
+
+
+def test_equal_items_are_equal_however_they_are_spelt() -> None:
+    """As the specification has it: 1 is 1.0, and true is neither."""
+    unique = canonical({"uniqueItems": True})
+    assert violation(unique, [1, 1.0])
+    assert violation(unique, [{"a": 1, "b": [2.0]}, {"b": [2], "a": 1}])
+    assert violation(unique, [1, True, "1", [1], {"a": 1}]) is None
+
+
+def test_a_large_result_is_not_looked_into() -> None:
+    """Beyond what a model is given at once, only the kind of a result is compared."""
+    schema = canonical({"type": "array", "items": {"type": "string"}})
+    entry = replace(SENT, result_schema=schema)
+    value: list[object] = [1] * 2_000_000
+    began_s = time.process_time()
+    ended = settlement(entry, Result(key="k", state="done", result=value))
+    assert time.process_time() - began_s < 5
+    assert (ended.state, bool(ended.reference)) == ("done", True)
+    text = "x" * (limits.TOOL_INLINE_BYTES_MAX + 1)
+    ended = settlement(entry, Result(key="k", state="done", result=text))
+    assert ended.state == "failed"
+    assert "not of type array" in ended.content
+    small = settlement(entry, Result(key="k", state="done", result=json.loads("[1]")))
+    assert small.state == "failed"

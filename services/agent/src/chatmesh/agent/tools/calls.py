@@ -216,7 +216,8 @@ class Calls:
             fate = "retried" if again else "late"
             self._metrics.retries.inc()
         else:
-            end = outcomes.settlement(entry, result)
+            # What a worker says may be megabytes: the rooms do not wait for its check.
+            end = await asyncio.to_thread(outcomes.settlement, entry, result)
             ended = await self._ledger.settle(entry.key, end, now_ms)
             fate = "settled" if ended else "late"
         await self._tell(entry.key)
@@ -309,7 +310,9 @@ class Calls:
                 return await self._refused(call, asked, told)
             if offer is None:
                 return await self._refused(call, asked, self._unknown(call.name))
-            if broken := refusal(offer.parameters, call.arguments):
+            if broken := await asyncio.to_thread(
+                refusal, offer.parameters, call.arguments
+            ):
                 return await self._refused(call, asked, f"arguments refused: {broken}")
             made = self._new(call, offer, arguments, asked)
             await self._patiently(lambda: self._ledger.open(made, now_ms))

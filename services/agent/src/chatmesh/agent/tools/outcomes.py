@@ -8,7 +8,7 @@ it may have happened, and only people or the model may decide to try again.
 import json
 from typing import Final
 
-from chatmesh.agent.tools.arguments import canonical, violation
+from chatmesh.agent.tools.arguments import canonical, kind_violation, violation
 from chatmesh.agent.tools.port import OutcomeState
 from chatmesh.agent.tools.ports import Entry, Settlement
 from chatmesh.wire import limits
@@ -65,12 +65,16 @@ def abandoned(entry: Entry) -> Settlement:
 def _done(entry: Entry, result: Result) -> Settlement:
     value: object = result.result
     content = value if isinstance(value, str) else canonical(value)
-    if entry.result_schema and (broken := violation(entry.result_schema, value)):
+    size = _size(content)
+    # What is this large is not handed to the model as a whole, and looking into it would
+    # take a replica from its rooms.
+    large = size > limits.TOOL_INLINE_BYTES_MAX
+    check = kind_violation if large else violation
+    if entry.result_schema and (broken := check(entry.result_schema, value)):
         told = f"the tool gave back what it does not promise: {broken}"
         # The effect is there all the same; only what it says cannot be relied on.
         return Settlement("failed", told, size_bytes=_size(told), worker=result.worker)
-    size = _size(content)
-    if size <= limits.TOOL_INLINE_BYTES_MAX:
+    if not large:
         return Settlement("done", content, size_bytes=size, worker=result.worker)
     reference = f"{REFERENCE_PREFIX}{entry.key}"
     notice = json.dumps(

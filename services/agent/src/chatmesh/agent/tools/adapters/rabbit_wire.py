@@ -1,8 +1,10 @@
 """`ports.Wire` on RabbitMQ, and the consumers that feed the calls and the registry."""
 
+import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Final, Protocol
 
 from chatmesh.agent.tools.metrics import ToolMetrics
@@ -20,6 +22,7 @@ from chatmesh.bus.outgoing import LinkLost
 from chatmesh.runtime.backoff import Backoff
 from chatmesh.runtime.clock import Clock
 from chatmesh.runtime.tasks import Tasks
+from chatmesh.wire import limits
 from chatmesh.wire import tools as wire
 from chatmesh.wire.messages import Malformed
 from chatmesh.wire.tools import Call, Cancel, Progress, Registration, Result, Settled
@@ -74,6 +77,8 @@ class RabbitWire:
         self._hearer: Hearer | None = None
         self._link: Duplex | None = None
         self._lives = 0
+        # Read, a large result takes many times its size: one after the other.
+        self._large = asyncio.Semaphore(1)
         self._random = random.Random()  # noqa: S311 - jitter, not secrets
 
     def feed(self, hearer: Hearer) -> None:
@@ -193,11 +198,16 @@ class RabbitWire:
             )
 
     async def _store(self, link: Duplex, delivery: Delivery) -> None:
+        large = len(delivery.body) > limits.TOOL_INLINE_BYTES_MAX
+        async with self._large if large else nullcontext():
+            await self._store_now(link, delivery)
+
+    async def _store_now(self, link: Duplex, delivery: Delivery) -> None:
         """Store a result, then acknowledge it; what cannot be stored is buried."""
         assert self._hearer is not None, "a wire is fed before it runs"
         cause = ""
         try:
-            result = wire.decode_result(delivery.body)
+            result = await asyncio.to_thread(wire.decode_result, delivery.body)
         except Malformed as error:
             cause = f"malformed: {error}"
             told = f"the worker's answer was malformed: {error}"
