@@ -1,12 +1,14 @@
 """Fetching pages: what is checked where the connection is made."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
 from chatmesh.agent.tools.builtin import pages
+from chatmesh.agent.tools.builtin.page_text import readable
 from chatmesh.agent.tools.builtin.pages import NotFetched, PublicNetwork, fetch
 
 HTML = b"<html><head><title>A  page</title><script>x()</script></head><body><p>Hello <b>you</b></p>"
@@ -89,3 +91,24 @@ async def test_pictures_are_no_text_and_large_pages_are_cut() -> None:
         found = await fetch(f"http://public.test:{port}/", network)
     assert found.cut
     assert len(found.text) == pages.TEXT_CHARS_MAX
+
+
+async def test_a_page_that_takes_the_parser_minutes_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The worker goes on meanwhile, and nothing is left of it afterwards."""
+    monkeypatch.setattr(pages, "READ_S", 1.0)
+    endless = b"<html>" + b"<a " * (pages.PAGE_BYTES_MAX // 3 - 10)
+    began_s = time.process_time()
+    async with answering(page(endless)) as port:
+        with pytest.raises(NotFetched, match="not found within 1 s"):
+            await fetch(f"http://public.test:{port}/", names(public_test="127.0.0.1"))
+    assert time.process_time() - began_s < 1, "it took this process's own time"
+
+
+def test_blanks_take_no_longer_than_words() -> None:
+    """Also those that are blank and no ASCII, in lines without end."""
+    began_s = time.process_time()
+    _, text = readable("a" + "\xa0" * 500_000 + "b<p> \xa0 c \t d\n\n\n e")
+    assert text.endswith("b\nc d\ne")
+    assert time.process_time() - began_s < 2

@@ -1,6 +1,14 @@
-"""The readable text of an HTML page: no markup, no scripts, no styles."""
+"""The readable text of an HTML page: no markup, no scripts, no styles.
 
+Runs as a script of its own as well, for `pages`: what strangers write may take the parser
+minutes, and only a process can be ended. Standard input holds the page, the one argument
+its limits as JSON. Needs nothing beyond the standard library.
+"""
+
+import json
 import re
+import resource
+import sys
 from html.parser import HTMLParser
 from typing import Final
 
@@ -43,7 +51,6 @@ _BLOCKS: Final = frozenset(
     ]
 )
 _BLANKS: Final = re.compile(r"[ \t\r\f\v]+")
-_LINES: Final = re.compile(r"\s*\n\s*")
 
 
 class _Reader(HTMLParser):
@@ -81,5 +88,25 @@ def readable(html: str) -> tuple[str, str]:
     reader = _Reader()
     reader.feed(html)
     reader.close()
-    text = _LINES.sub("\n", _BLANKS.sub(" ", "".join(reader.words))).strip()
+    lines = _BLANKS.sub(" ", "".join(reader.words)).split("\n")
+    text = "\n".join(line for one in lines if (line := one.strip()))
     return " ".join("".join(reader.title).split()), text
+
+
+def main() -> None:
+    """Read a page from standard input, and write what is readable as JSON."""
+    limits: dict[str, int] = json.loads(sys.argv[1])
+    for kind, most in (
+        (resource.RLIMIT_CPU, limits["cpu_s"]),
+        (resource.RLIMIT_AS, limits["memory_bytes"]),
+    ):
+        resource.setrlimit(kind, (most, most))
+    html = sys.stdin.buffer.read().decode("utf-8", "replace")
+    title, text = readable(html)
+    most = limits["text_chars"]
+    cut = len(text) > most
+    json.dump([title[: limits["title_chars"]], text[:most], cut], sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,22 +6,29 @@ a redirect nor a name that answers differently the second time leads inside.
 """
 
 import asyncio
+import contextlib
+import json
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, cast
 from urllib.parse import urljoin
 
 import httpcore
 
+from chatmesh.agent.tools.builtin import page_text
 from chatmesh.agent.tools.builtin.addresses import is_public, url_refusal
-from chatmesh.agent.tools.builtin.page_text import readable
 
 PAGE_BYTES_MAX: Final = 1024 * 1024
 TEXT_CHARS_MAX: Final = 40_000
+TITLE_CHARS_MAX: Final = 500
 REDIRECTS_MAX: Final = 5
 FETCH_S: Final = 15.0
 STEP_S: Final = 8.0
 """For a connection, and for each wait on it."""
+READ_S: Final = 5.0
+"""To find the text in a page: a second is plenty for an honest one."""
+READ_MEMORY_BYTES_MAX: Final = 512 * 1024 * 1024
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _AGENT: Final = b"chatmesh-fetch/1"
 
@@ -145,11 +152,44 @@ async def _one(pool: httpcore.AsyncConnectionPool, url: str) -> tuple[Page | Non
     text = bytes(body[:PAGE_BYTES_MAX]).decode(_charset(known), "replace")
     title = ""
     if "html" in kind or text.lstrip()[:15].lower().startswith(("<!doctype", "<html")):
-        title, text = await asyncio.to_thread(readable, text)
+        title, text, more = await _readable(text)
+        cut = cut or more
     shown = text[:TEXT_CHARS_MAX]
     return Page(
         url, answer.status, kind, title, shown, cut or len(text) > len(shown)
     ), url
+
+
+async def _readable(html: str) -> tuple[str, str, bool]:
+    """Title and text of a page, and whether there was more. Raises NotFetched."""
+    limits = {
+        "cpu_s": int(READ_S) + 1,
+        "memory_bytes": READ_MEMORY_BYTES_MAX,
+        "text_chars": TEXT_CHARS_MAX,
+        "title_chars": TITLE_CHARS_MAX,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-IS",
+        page_text.__file__,
+        json.dumps(limits),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={},
+    )
+    try:
+        async with asyncio.timeout(READ_S):
+            said, _ = await process.communicate(html.encode("utf-8", "replace"))
+    except TimeoutError as error:
+        raise NotFetched(f"its text was not found within {READ_S:g} s") from error
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    if process.returncode:
+        raise NotFetched("its text cannot be read")
+    return cast("tuple[str, str, bool]", tuple(json.loads(said)))
 
 
 def _charset(headers: dict[bytes, str]) -> str:
