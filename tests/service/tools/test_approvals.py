@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 
 from chatmesh.agent.tools.arguments import canonical, digest
 from chatmesh.agent.tools.desk import ToolDesk
-from chatmesh.agent.tools.port import ApprovalView, ToolOutcome
+from chatmesh.agent.tools.port import ApprovalView, ToolCall, ToolOutcome
 from chatmesh.tools import tool
 from chatmesh.wire import errors
 from chatmesh.wire.calls import ServiceAnswer
@@ -42,8 +43,13 @@ class Asked:
     """A call that waits for people."""
 
     def __init__(
-        self, desk: ToolDesk, heard: Heard, task: "asyncio.Task[ToolOutcome]"
+        self,
+        desk: ToolDesk,
+        call: ToolCall,
+        heard: Heard,
+        task: "asyncio.Task[ToolOutcome]",
     ) -> None:
+        self.call = call
         self.desk = desk
         self.heard = heard
         self.task = task
@@ -66,12 +72,11 @@ async def a_question(desk: ToolDesk, corner: Corner) -> AsyncGenerator[Asked]:
     async with running_worker(corner.url, corner.prefix, delete):
         await offered(desk, "delete")
         heard = Heard()
-        task = asyncio.create_task(
-            outcome_of(desk, a_call("delete", path="/srv/x"), heard)
-        )
+        call = a_call("delete", path="/srv/x")
+        task = asyncio.create_task(outcome_of(desk, call, heard))
         await eventually(lambda: heard.progress, within_s=WITHIN_S)
         try:
-            yield Asked(desk, heard, task)
+            yield Asked(desk, call, heard, task)
         finally:
             task.cancel()
             await asyncio.wait({task})
@@ -186,6 +191,39 @@ async def test_an_agent_may_have_a_patience_of_its_own(
         assert (await outcome_of(desk, call)).state == "timeout"
 
 
+async def test_a_question_is_over_before_its_run(
+    desk: ToolDesk, corner: Corner
+) -> None:
+    """However long people may take: whoever asks hears that nobody has answered."""
+    async with running_worker(corner.url, corner.prefix, delete):
+        await offered(desk, "delete")
+        call = a_call("delete", path="/srv/y")
+        until_ms = int(time.time() * 1000) + 400
+        heard = Heard()
+        call = replace(call, approval_until_ms=until_ms)
+        assert (await outcome_of(desk, call, heard)).state == "timeout"
+        assert heard.progress[0].approval is not None
+        assert heard.progress[0].approval.deadline_ms == until_ms
+
+
+async def test_the_questions_of_a_run_end_with_it(
+    desk: ToolDesk, corner: Corner, tools_database_url: str
+) -> None:
+    """Also when another replica ends the run, which has made none of its calls."""
+    async with (
+        a_question(desk, corner) as asked,
+        running_desk(corner.url, corner.prefix, tools_database_url) as other,
+    ):
+        run = asked.call.run
+        await other.bus.cancel_run("another")
+        assert not asked.task.done()
+        await other.bus.cancel_run(run)
+        assert (await asked.task).state == "cancelled"
+        late = await asked.answer("ada", approve=True)
+        assert late.error_code == errors.NOT_AVAILABLE.code
+        assert RAN == []
+
+
 async def test_a_question_survives_who_asked_it(
     corner: Corner, tools_database_url: str
 ) -> None:
@@ -206,7 +244,7 @@ async def test_a_question_survives_who_asked_it(
             task = asyncio.create_task(outcome_of(second, call, heard))
             await eventually(lambda: heard.progress, within_s=WITHIN_S)
             assert heard.progress == first_heard.progress
-            asked = Asked(second, heard, task)
+            asked = Asked(second, call, heard, task)
             await asked.answer("ada", approve=True)
             assert (await task).content == "removed /srv/z"
     assert RAN == ["/srv/z"]

@@ -235,7 +235,7 @@ async def test_a_call_can_be_cancelled(desk: ToolDesk, corner: Corner) -> None:
             call = a_call(name)
             waiting = asyncio.create_task(outcome_of(desk, call))
             await eventually(lambda: call.key in started, within_s=20)  # noqa: B023
-            await desk.bus.cancel(call.key)
+            await desk.bus.cancel_run(call.run)
             outcome = await waiting
             assert outcome.state == state
             await eventually(lambda: call.key in ended, within_s=20)  # noqa: B023

@@ -85,9 +85,13 @@ def test_a_mistake_is_told_with_its_line(text: str, told: str) -> None:
     assert told in str(caught.value)
 
 
-def test_people_have_no_longer_than_the_run() -> None:
+@pytest.mark.parametrize("approval_s", [60, 90])
+def test_people_have_no_longer_than_the_run(approval_s: int) -> None:
     """A question that outlives the run that asks it is told as a mistake, with its line."""
-    text = "agents:\n  owl:\n    limits:\n      duration_s: 60\n      approval_s: 90\n"
+    text = (
+        "agents:\n  owl:\n    limits:\n      duration_s: 60\n"
+        f"      approval_s: {approval_s}\n"
+    )
     with pytest.raises(
         AgentsFileError, match=r"line 5: agents\.owl\.limits\.approval_s"
     ):

@@ -57,9 +57,9 @@ class Tools:
         del self.under_way[me]
         yield ToolOutcome("done", f"did {me}")
 
-    async def cancel(self, key: str) -> None:
+    async def cancel_run(self, run: str) -> None:
         await asyncio.sleep(0)
-        self.cancelled.append(key)
+        self.cancelled.append(run)
 
     async def read(self, reference: str, offset: int, limit: int) -> str:
         raise NotImplementedError
@@ -282,7 +282,7 @@ async def test_a_run_that_has_to_end_leaves_all_its_calls() -> None:
     with pytest.raises(asyncio.CancelledError):
         await using
     await scene.use.cancel_open()
-    assert scene.tools.cancelled == ["r:a", "r:b"]
+    assert scene.tools.cancelled == ["r"]
 
 
 async def test_a_run_that_is_lost_is_left_at_once() -> None:
@@ -294,3 +294,33 @@ async def test_a_run_that_is_lost_is_left_at_once() -> None:
     scene.tools.finish("a")
     with pytest.raises(Lost):
         await using
+
+
+async def test_calls_of_a_run_are_cancelled_whoever_made_them() -> None:
+    """Those of this process while any is open, and after a takeover in any case."""
+    scene = Scene()
+    await scene.use.cancel_open()
+    assert scene.tools.cancelled == []
+    using = scene.begin(look("a"))
+    await settle()
+    using.cancel()
+    await settle()
+    await scene.use.cancel_open()
+    assert scene.tools.cancelled == ["r"]
+    other = Scene(taken_over=True)
+    await other.use.cancel_open()
+    assert other.tools.cancelled == ["r"]
+
+
+async def test_people_are_asked_no_longer_than_the_run_lasts() -> None:
+    """A little is left for the model, which says that nobody has answered."""
+    for lasts_s, asks_s in ((600.0, 570.0), (60.0, 54.0)):
+        scene = Scene(Limits(duration_s=lasts_s))
+        began_ms = scene.clock.unix_ms()
+        scene.clock.pass_time(5)
+        using = scene.begin(pay("a"))
+        await settle()
+        scene.tools.finish("a")
+        await using
+        (asked,) = scene.tools.asked
+        assert asked.approval_until_ms == began_ms + asks_s * 1000

@@ -71,7 +71,10 @@ class Limits(_Part):
     tools_together: Annotated[int, pydantic.Field(ge=1, le=64)] = 8
     """Calls of one response that run at the same time; those that wait for people aside."""
     approval_s: Annotated[float, pydantic.Field(gt=0, le=86_400)] | None = None
-    """How long people may take to allow a call; none: the setting `agent.approval_timeout_s`."""
+    """How long people may take to allow a call; none: the setting `agent.approval_timeout_s`.
+
+    Less when the run is over before.
+    """
     duration_s: Annotated[float, pydantic.Field(gt=0, le=86_400)] = 600.0
     """From the first claim to the end, waiting for tools and people included."""
     idle_s: Annotated[float, pydantic.Field(gt=0, le=3600)] = 30.0
@@ -210,7 +213,7 @@ def _contradictions(document: Document, found: AgentsFile) -> Iterator[str]:
                 document, (*path, "model"), f"no model is called {agent.model!r}{hint}"
             )
         approval_s = agent.limits.approval_s
-        if approval_s is not None and approval_s > agent.limits.duration_s:
+        if approval_s is not None and approval_s >= agent.limits.duration_s:
             yield _at(
                 document,
                 (*path, "limits", "approval_s"),

@@ -656,6 +656,7 @@ class Performance:
         stopped = f"stopped by {claimed.stop_by}" if claimed.stop_by else ""
         over = Ending(outcome, claimed.reason or stopped, outcome.value)
         if claimed.answer is not None:
+            await self._tools.cancel_open()
             await self._tell_for_good(over, claimed.answer)
         else:
             await self._finish(over)

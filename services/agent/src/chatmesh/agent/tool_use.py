@@ -39,6 +39,9 @@ _RETRY_BASE_S: Final = 0.1
 _RETRY_CAP_S: Final = 2.0
 _CANCEL_S: Final = 1.0
 _BUS_ATTEMPTS: Final = 5
+_AFTER_APPROVAL_S: Final = 30.0
+_AFTER_APPROVAL_SHARE: Final = 0.1
+"""Of a run's time, what is left for the model when nobody has answered: the less of both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,10 @@ class ToolUse:
         self._slots = asyncio.Semaphore(agent.limits.tools_together)
         self._busy = _Busy()
         self._open: set[str] = set()
+        lasts_s = agent.limits.duration_s
+        asks_s = lasts_s - min(_AFTER_APPROVAL_S, lasts_s * _AFTER_APPROVAL_SHARE)
+        spent_ms = claimed.now_ms - claimed.started_ms
+        self._approval_until_ms = shop.clock.unix_ms() - spent_ms + int(asks_s * 1000)
 
     async def offers(self) -> list[ToolOffer]:
         """What the agent may call just now; none when nobody can be asked."""
@@ -133,15 +140,16 @@ class ToolUse:
             raise _cause(failures) from None
 
     async def cancel_open(self) -> None:
-        """Ask for the end of calls that nobody waits for any more."""
+        """Ask for the end of calls that nobody waits for any more, whoever made them."""
+        if not (self._open or self._claimed.taken_over):
+            return
         try:
             async with asyncio.timeout(_CANCEL_S):
-                for key in sorted(self._open):
-                    await self._shop.tools.cancel(key)
+                await self._shop.tools.cancel_run(self._claimed.run)
         except (TimeoutError, BusUnavailable) as error:
             # They end by their own deadlines then, and nobody waits for them.
             _log.warning(
-                "a tool call could not be cancelled", extra={"cause": str(error)}
+                "tool calls could not be cancelled", extra={"cause": str(error)}
             )
 
     # -- One call ------------------------------------------------------------------------
@@ -202,6 +210,7 @@ class ToolUse:
                 deadline_ms=clock.unix_ms() + int(timeout_s * 1000),
                 traceparent=traceparent,
                 approval_timeout_s=self._agent.limits.approval_s,
+                approval_until_ms=self._approval_until_ms,
                 join_only=offer is None,
             )
             read_only = offer is not None and offer.read_only

@@ -154,18 +154,18 @@ class Calls:
             if not watches:
                 self._watches.pop(call.key, None)
 
-    async def cancel(self, key: str) -> None:
+    async def cancel_run(self, run: str) -> None:
         now_ms = self._clock.unix_ms()
-        entry = await self._patiently(lambda: self._ledger.cancel(key, now_ms))
-        self.wake(key)
-        if entry is None:
-            return
+        wished = await self._patiently(lambda: self._ledger.cancel_run(run, now_ms))
+        for one in wished:
+            self.wake(one.key)
         try:
-            if entry.open:
-                await self._wire.cancel(entry.pool, key)
-            await self._wire.tell_settled(key)
+            for one in wished:
+                if one.given:
+                    await self._wire.cancel(one.pool, one.key)
+                await self._wire.tell_settled(one.key)
         except WireDown as down:
-            # The row says it; whoever waits for the call sees it and tells the workers.
+            # The rows say it; whoever waits for a call sees it and tells the workers.
             _log.info("a cancel was not told at once", extra={"cause": str(down)})
 
     async def read(self, reference: str, offset: int, limit: int) -> str:
@@ -327,6 +327,9 @@ class Calls:
         self, call: ToolCall, offer: ToolOffer, arguments: str, asked: str
     ) -> NewCall:
         timeout_ms = int(offer.timeout_s * 1000)
+        approval_until_ms = self._clock.unix_ms() + self._approval_ms(call)
+        if call.approval_until_ms is not None:
+            approval_until_ms = min(approval_until_ms, call.approval_until_ms)
         approval = str(uuid.uuid5(_APPROVALS, call.key)) if offer.needs_approval else ""
         return NewCall(
             key=call.key,
@@ -346,7 +349,7 @@ class Calls:
             deadline_ms=call.deadline_ms,
             approval=approval,
             approval_roles=tuple(offer.approvers),
-            approval_deadline_ms=self._clock.unix_ms() + self._approval_ms(call),
+            approval_deadline_ms=approval_until_ms,
         )
 
     def _approval_ms(self, call: ToolCall) -> int:

@@ -56,6 +56,8 @@ class ToolCall:
     traceparent: str = ""
     approval_timeout_s: float | None = None
     """How long people may take to answer, if the tool needs it; None: as usual here."""
+    approval_until_ms: int | None = None
+    """People have no longer than this, however long they may take: the run is over then."""
     join_only: bool = False
     """Not offered to this agent just now: a call that is known goes on, no other is made."""
 
@@ -127,8 +129,11 @@ class ToolBus(Protocol):
         """
         ...
 
-    async def cancel(self, key: str) -> None:
-        """Ask for the end of a call; whoever iterates it hears the outcome. Repeatable."""
+    async def cancel_run(self, run: str) -> None:
+        """Ask for the end of all calls of a run, whichever process made them. Repeatable.
+
+        Whoever iterates one of them hears the outcome.
+        """
         ...
 
     async def read(self, reference: str, offset: int, limit: int) -> str:

@@ -152,6 +152,16 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Wished:
+    """A call whose end is wished."""
+
+    key: str
+    pool: str
+    given: bool
+    """A worker may have it."""
+
+
+@dataclass(frozen=True, slots=True)
 class AuditRow:
     """One line of the record that is only ever added to."""
 
@@ -204,8 +214,8 @@ class Ledger(Protocol):
         """
         ...
 
-    async def cancel(self, key: str, now_ms: int) -> Entry | None:
-        """Wish the end of a call; one that nobody has been given ends at once."""
+    async def cancel_run(self, run: str, now_ms: int) -> list[Wished]:
+        """Wish the end of a run's open calls; those nobody has been given end at once."""
         ...
 
     async def approval(self, approval: str) -> Approval | None: ...

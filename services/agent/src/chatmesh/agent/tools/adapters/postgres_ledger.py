@@ -16,6 +16,7 @@ from chatmesh.agent.tools.ports import (
     LedgerUnavailable,
     NewCall,
     Settlement,
+    Wished,
 )
 from chatmesh.postgres.database import Pool, Refused, Unavailable
 from chatmesh.wire.tools import Call
@@ -90,9 +91,9 @@ class PostgresLedger:
         )
         return bool(rows)
 
-    async def cancel(self, key: str, now_ms: int) -> Entry | None:
-        await self._fetch("cancel", key, now_ms)
-        return await self.load(key)
+    async def cancel_run(self, run: str, now_ms: int) -> list[Wished]:
+        rows = await self._fetch("cancel_run", run, now_ms)
+        return [Wished(row["key"], row["pool"], row["given"]) for row in rows]
 
     async def approval(self, approval: str) -> Approval | None:
         rows = await self._fetch("approval", approval)
