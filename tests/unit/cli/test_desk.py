@@ -1,6 +1,7 @@
 """Agents in the terminal: what is told once, what is asked for, what can be answered."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -67,14 +68,14 @@ class Stage:
     def custom(self, name: str, value: dict[str, Any]) -> None:
         self.says("CUSTOM", {"name": name, "value": value})
 
-    def asks(self, approval: str) -> None:
+    def asks(self, approval: str, arguments: object = None) -> None:
         self.custom(
             "approval.requested",
             {
                 "approval": approval,
                 "toolCallId": f"call-{approval}",
                 "tool": "mail",
-                "arguments": {"to": "bob"},
+                "arguments": arguments or {"to": "bob"},
                 "digest": "d1",
                 "deadlineMs": 9,
                 "eligible": {"roles": [], "requester": "ada"},
@@ -171,7 +172,7 @@ async def test_a_question_is_answered_by_the_beginning_of_its_id(stage: Stage) -
     """Approved with other arguments, or denied with a reason; its digest goes along."""
     stage.starts()
     stage.asks("a1b2c3d4e5")
-    (asked,) = stage.screen.notices
+    asked = stage.screen.notices[-1]
     assert "may mail do this?" in asked
     assert "/approve a1b2c3d4 " in asked
 
@@ -189,6 +190,32 @@ async def test_a_question_is_answered_by_the_beginning_of_its_id(stage: Stage) -
         {"approval": "a1b2c3d4e5", "outcome": "approved", "by": "ada"},
     )
     assert stage.screen.notices[-1] == "mail: approved by ada"
+
+
+async def test_a_question_shows_all_that_would_be_done(stage: Stage) -> None:
+    """Nothing is cut: what stands at the end may be what matters."""
+    stage.starts()
+    text = "x" * 5000 + " rm -rf /"
+    stage.asks("a1b2c3d4e5", {"to": "bob", "text": text})
+    await asyncio.sleep(0)
+    said = stage.screen.notices
+    assert said[0] == "mail, called with"
+    assert json.loads("".join(said[1:-1])) == {"to": "bob", "text": text}
+    assert "/approve a1b2c3d4 " in said[-1]
+
+
+async def test_calls_of_two_runs_are_told_though_they_have_one_id(stage: Stage) -> None:
+    """Models count their calls from one in each answer."""
+    for run in ("r1", "r2"):
+        for seq, kind, data in (
+            (1, "RUN_STARTED", {"agent": {"name": "owl", "title": "Owl"}}),
+            (2, "TOOL_CALL_START", {"toolCallId": "c1", "toolCallName": "clock"}),
+            (3, "TOOL_CALL_RESULT", {"toolCallId": "c1", "content": run}),
+        ):
+            outcome = {"outcome": "done"} if seq == 3 else {}
+            stage.desk.hear(event(seq, kind, {**data, **outcome}, run=run))
+    await asyncio.sleep(0)
+    assert [line[-2:] for line in stage.screen.notices] == ["r1", "r2"]
 
 
 @pytest.mark.parametrize(

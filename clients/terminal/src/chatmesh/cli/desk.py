@@ -70,8 +70,8 @@ class Desk:
         self._screen = screen
         self._clock = clock
         self._runs = Runs()
-        self._told: set[str] = set()
-        """Calls and questions, by id, whose end or beginning was said."""
+        self._told: set[tuple[str, str]] = set()
+        """Calls and questions, by run and id, whose end or beginning was said."""
         self._failed: deque[lines.Message] = deque(maxlen=FAILED_MAX)
         self._at_work = asyncio.Event()
         self._join_asked = False
@@ -99,11 +99,7 @@ class Desk:
             self._failed.remove(one)
         if answer.failed:
             self._failed.append(answer)
-        ended = self._runs.live.get(run)
-        if ended is not None:
-            for call in ended.calls:
-                self._told.discard(call.id)
-            self._told.difference_update(ended.questions)
+        self._told = {told for told in self._told if told[0] != run}
         self._runs.over(run)
         self._tell()
 
@@ -148,8 +144,10 @@ class Desk:
     def _tell(self) -> None:
         for run in self._runs.live.values():
             for call in run.calls:
-                if call.state not in _OPEN and call.id not in self._told:
-                    self._told.add(call.id)
+                # Ids of calls are the model's, and not unique beyond a run.
+                told = (run.id, call.id)
+                if call.state not in _OPEN and told not in self._told:
+                    self._told.add(told)
                     self._screen.notice(call_in_words(run, call))
             for asked in run.questions.values():
                 self._tell_question(run, asked)
@@ -158,16 +156,21 @@ class Desk:
         )
 
     def _tell_question(self, run: Run, asked: Question) -> None:
-        if not asked.outcome and asked.id not in self._told:
-            self._told.add(asked.id)
+        told, answered = (run.id, asked.id), (run.id, f"{asked.id} answered")
+        if not asked.outcome and told not in self._told:
+            self._told.add(told)
             short = asked.id[:_ID_CHARS]
+            # All of it, however long: whoever allows it has to know what it is. The
+            # question comes last, so that it is not what scrolls away.
+            shown = json.dumps(asked.arguments, ensure_ascii=False, indent=2)
+            for line in (f"{asked.tool}, called with", *shown.split("\n")):
+                self._screen.notice(line)
             self._screen.notice(
                 f"{run.name} asks: may {asked.tool} do this?"
-                f" {_short(_json(asked.arguments))}"
                 f" — /approve {short} or /deny {short}"
             )
-        elif asked.outcome and f"{asked.id} answered" not in self._told:
-            self._told.add(f"{asked.id} answered")
+        elif asked.outcome and answered not in self._told:
+            self._told.add(answered)
             by = f" by {asked.by}" if asked.by else ""
             self._screen.notice(f"{asked.tool}: {asked.outcome}{by}")
 
@@ -277,10 +280,6 @@ def call_in_words(run: Run, call: Call) -> str:
 
 def _short(text: str) -> str:
     return lines.shortened(" ".join(text.split()), _SHOWN_CHARS)
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _arguments(text: str) -> dict[str, Any]:
