@@ -118,3 +118,46 @@ async def test_what_runs_read_and_wrote_is_forgotten(
     await stage.deliver_again(entry)
     await stage.until(lambda: replica.counted("triggers_total", became="known"))
     assert len(stage.answers()) == 1
+
+
+async def test_what_tools_were_given_and_gave_back_is_forgotten(
+    stage: Stage, corner: Corner, database_url: str
+) -> None:
+    """With the journal of their run; that they were called is remembered for ever."""
+
+    @tool(read_only=True)
+    async def look(where: str) -> str:
+        """Looks."""
+        await asyncio.sleep(0)
+        return f"a secret in {where}"
+
+    stage.declare(owl={"tools": ["look"]})
+    looked = ToolUse("look", {"where": "the drawer"})
+    stage.model.says(Reply.of("One moment.", tools=[looked]), "Found.")
+    connection = await asyncpg.connect(database_url)
+
+    async def calls() -> list[tuple[str, ...]]:
+        rows = await connection.fetch(
+            "SELECT state, arguments, content, parameters, result_schema FROM tool_calls"
+        )
+        return [tuple(row) for row in rows]
+
+    async def forgotten() -> bool:
+        return await connection.fetchval("SELECT bool_and(forgotten) FROM agent_runs")
+
+    try:
+        async with running_worker(corner.url, corner.prefix, look):
+            replica = await stage.replica()
+            await stage.say("@owl go")
+            await stage.answered()
+            await replica.leave()
+        ((state, arguments, content, *_),) = await calls()
+        assert (state, arguments) == ("done", '{"where":"the drawer"}')
+        assert content == "a secret in the drawer"
+        await stage.replica(journals_kept_days=1e-6, forget_every_s=0.1)
+        await stage.until(forgotten)
+        assert await calls() == [("done", "{}", "", "{}", "")]
+        events = await connection.fetch("SELECT event FROM tool_audit ORDER BY id")
+        assert [row["event"] for row in events] == ["asked", "sent", "settled"]
+    finally:
+        await connection.close()
