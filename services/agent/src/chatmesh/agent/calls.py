@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Protocol, TypeVar
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -33,8 +34,12 @@ from chatmesh.wire.runs import RunOutcome, is_agent, retry_of
 _log = logging.getLogger(__name__)
 
 CALLS_TOGETHER_MAX: Final = 16
+SNAPSHOTS_TOGETHER_MAX: Final = 8
+"""One for each room, whoever asks."""
 CALLS_WAITING_MAX: Final = 5000
 """More than these are not answered: who asked is told so by the gateway's deadline."""
+_URGENT: Final = frozenset({"run.stop", "approval.answer"})
+"""Wait behind nothing but their own kind: somebody wants to prevent something."""
 _TEXT_CHARS_MAX: Final = 2000
 """Of a tool's arguments and result in a snapshot that would be too large otherwise."""
 
@@ -111,7 +116,10 @@ class Calls:
         self._clock = clock
         self._metrics = metrics
         self._at_work = asyncio.Semaphore(CALLS_TOGETHER_MAX)
+        self._urgent = asyncio.Semaphore(CALLS_TOGETHER_MAX)
         self._waiting = 0
+        self._urgent_waiting = 0
+        self._snapshots = _Shared(self._snapshot_of, tasks)
         self._own: dict[str, Callable[[ServiceCall], Awaitable[object]]] = {
             "run.stop": self._stop,
             "run.retry": self._retry,
@@ -120,15 +128,25 @@ class Calls:
         }
 
     def hear(self, call: ServiceCall) -> None:
-        if self._waiting >= CALLS_WAITING_MAX:
+        urgent = call.method in _URGENT
+        if (self._urgent_waiting if urgent else self._waiting) >= CALLS_WAITING_MAX:
             self._metrics.calls.labels("expired").inc()
             return
-        self._waiting += 1
-        self._tasks.spawn(self._answer(call), name="answer a call")
+        if urgent:
+            self._urgent_waiting += 1
+        else:
+            self._waiting += 1
+        self._tasks.spawn(self._answer(call, urgent=urgent), name="answer a call")
 
-    async def _answer(self, call: ServiceCall) -> None:
+    async def _answer(self, call: ServiceCall, *, urgent: bool) -> None:
+        lane: AbstractAsyncContextManager[object] = nullcontext()
+        if urgent:
+            lane = self._urgent
+        elif call.method != "run.snapshot":
+            # Snapshots are shared, and take turns where they are made.
+            lane = self._at_work
         try:
-            async with self._at_work:
+            async with lane:
                 if self._clock.unix_ms() > call.deadline_ms:
                     self._metrics.calls.labels("expired").inc()
                     return
@@ -136,7 +154,10 @@ class Calls:
         except LinkLost as lost:
             _log.debug("answer lost with the link", exc_info=lost)
         finally:
-            self._waiting -= 1
+            if urgent:
+                self._urgent_waiting -= 1
+            else:
+                self._waiting -= 1
 
     async def _answered(self, call: ServiceCall) -> ServiceAnswer:
         if (other := self._others.get(call.method)) is not None:
@@ -211,8 +232,11 @@ class Calls:
         return {"run": again, "status": status}
 
     async def _snapshot(self, call: ServiceCall) -> object:
+        """The live runs, in one answer for all who have asked before it is begun."""
+        return await self._snapshots.made(_channel(call))
+
+    async def _snapshot_of(self, channel: str) -> msgspec.Raw:
         """The live runs: as they are where they are performed, else as last stored."""
-        channel = _channel(call)
         found = await self._book.open_in(channel)
         here = {one.run: self._shown(one.run) for one in found}
         elsewhere = frozenset(
@@ -230,7 +254,7 @@ class Calls:
             or shown_of(one, channel, self._agents())
             for one in found
         ]
-        return {"runs": fitting(shown)}
+        return msgspec.Raw(_encode({"runs": fitting(shown)}))
 
     async def _list(self, call: ServiceCall) -> object:
         return {
@@ -248,6 +272,52 @@ class Calls:
                 if not call.channel or matches(call.channel, agent.rooms)
             ]
         }
+
+
+class _Shared:
+    """Answers made once for all who ask for the same before it is begun.
+
+    Who asks later gets a later one: what they have heard since must not be newer than it.
+    """
+
+    def __init__(
+        self, make: Callable[[str], Awaitable[msgspec.Raw]], tasks: Tasks
+    ) -> None:
+        self._make = make
+        self._tasks = tasks
+        self._at_work = asyncio.Semaphore(SNAPSHOTS_TOGETHER_MAX)
+        self._now: dict[str, _Making] = {}
+        self._next: dict[str, _Making] = {}
+
+    async def made(self, about: str) -> msgspec.Raw:
+        """Raises RunBookUnavailable."""
+        making = self._next.get(about)
+        if making is None:
+            making = self._next[about] = self._tasks.spawn(
+                self._made(about, self._now.get(about)), name="make a snapshot"
+            )
+        found = await asyncio.shield(making)
+        if isinstance(found, RunBookUnavailable):
+            raise RunBookUnavailable(str(found)) from found
+        return found
+
+    async def _made(
+        self, about: str, before: "_Making | None"
+    ) -> "msgspec.Raw | RunBookUnavailable":
+        if before is not None:
+            await asyncio.wait({before})
+        async with self._at_work:
+            self._now[about] = self._next.pop(about)
+            try:
+                return await self._make(about)
+            except RunBookUnavailable as error:
+                # For everybody who waits, and no failure of this task.
+                return error
+            finally:
+                del self._now[about]
+
+
+_Making: TypeAlias = "asyncio.Task[msgspec.Raw | RunBookUnavailable]"
 
 
 def fitting(shown: list[Shown]) -> list[Any]:
