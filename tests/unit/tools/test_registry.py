@@ -80,3 +80,18 @@ def test_a_registration_nobody_can_use_is_malformed(registration: Registration) 
     """Refused as a whole, with a reason, before anything of it is offered."""
     with pytest.raises(Malformed):
         wire.decode_registration(wire.encode(registration))
+
+
+@pytest.mark.parametrize(
+    "schema", [{"type": "object", "properties": 3}, {"type": "object", "required": "a"}]
+)
+def test_a_schema_that_is_none_is_not_offered(schema: dict[str, object]) -> None:
+    """The tool is left out, whichever of its schemas it is; the worker's others are not."""
+    tools = [
+        ToolDescription(name="good", parameters={"type": "object"}),
+        ToolDescription(name="bad", parameters=schema),
+        ToolDescription(name="worse", result=schema),
+    ]
+    registry = Registry()
+    assert registry.hear(Registration(worker="w", pool="a", tools=tools), 0)
+    assert [one.name for one in registry.all(1)] == ["good"]

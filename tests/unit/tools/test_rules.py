@@ -3,14 +3,18 @@
 import json
 import time
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from chatmesh.agent.tools.approvals import ineligible
+from chatmesh.agent.tools.approvals import Approvals, ineligible
 from chatmesh.agent.tools.arguments import canonical, digest, refusal, violation
+from chatmesh.agent.tools.metrics import ToolMetrics
 from chatmesh.agent.tools.outcomes import abandoned, settlement, silence, wants_retry
 from chatmesh.agent.tools.ports import Entry
-from chatmesh.wire import limits
+from chatmesh.wire import errors, limits
+from chatmesh.wire.calls import ServiceCall
 from chatmesh.wire.tools import Result, ResultState
 
 SENT = Entry(
@@ -62,6 +66,20 @@ def test_who_may_answer(roles: list[str], user: str, role: str, *, may: bool) ->
     assert (ineligible(roles, "ada", user, role) == "") is may
 
 
+async def test_an_answer_that_is_nested_without_end_is_refused() -> None:
+    """Like any other that cannot be read."""
+    nobody = cast("Any", None)
+    approvals = Approvals(
+        nobody, nobody, nobody, ToolMetrics(CollectorRegistry()), nobody
+    )
+    data = b'{"more":' + b"[" * 50_000 + b"]" * 50_000 + b"}"
+    call = ServiceCall(
+        1, "replies", "approval.answer", "room:a", "ada", "c", "member", data, 0
+    )
+    answer = await approvals.answer(call)
+    assert answer.error_code == errors.BAD_REQUEST.code
+
+
 def test_arguments_have_one_spelling() -> None:
     """The order of keys does not matter, the values do."""
     one, other = canonical({"b": 1, "a": [2]}), canonical({"a": [2], "b": 1})
@@ -75,8 +93,9 @@ def test_a_schema_is_never_fetched() -> None:
         {"$ref": "http://127.0.0.1:9/x.json"},
         {"type": "nonsense"},
         {"$ref": "#/$defs/none"},
+        {"propertyNames": {"pattern": "("}},
     ):
-        told = violation(canonical(schema), {})
+        told = violation(canonical(schema), {"a": 1})
         assert told
         assert "schema is broken" in told
     assert refusal({"type": "object"}, {"a": float("nan")})

@@ -111,7 +111,7 @@ class Approvals:
     async def _take(self, call: ServiceCall) -> str:
         try:
             asked = _asked.decode(call.data or b"{}")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _Refused(errors.because(errors.BAD_REQUEST, str(error))) from error
         approval = await self._ledger.approval(asked.approval)
         # A question of another room does not exist for this one.

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -71,6 +72,7 @@ def violation(schema: str, value: Any) -> str | None:  # noqa: ANN401 - any JSON
         jsonschema.exceptions.SchemaError,
         Unresolvable,
         RecursionError,
+        re.error,
     ) as error:
         return f"the tool's own schema is broken: {type(error).__name__}"
     if not found:

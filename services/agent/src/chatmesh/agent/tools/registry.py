@@ -4,15 +4,23 @@ Nothing of it is stored: whoever comes asks all workers to register again, and a
 that falls silent is forgotten when its lease is over. Time is an argument.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
+from chatmesh.agent.tools.arguments import NoJson, canonical, digest, schema_refusal
 from chatmesh.agent.tools.port import ToolOffer
 from chatmesh.wire import limits
 from chatmesh.wire.tools import Registration, ToolDescription
 
+_log = logging.getLogger(__name__)
+
 WORKERS_MAX: Final = 1000
+JUDGED_MAX: Final = 10_000
+"""Schemas of which it is known whether they are any; workers say them again and again."""
 _REST: Final = "*"
 
 
@@ -29,9 +37,14 @@ class Registry:
     def __init__(self) -> None:
         self._leases: dict[str, _Lease] = {}
         self._heard = 0
+        self._judged: dict[str, str] = {}
+        """By the digest of a schema, what is wrong with it; empty: nothing."""
 
     def hear(self, registration: Registration, now_ms: int) -> bool:
-        """Take a registration; False when there are too many workers to keep it."""
+        """Take a registration; False when there are too many workers to keep it.
+
+        Of its tools those are left out whose schemas are none: nobody could call them.
+        """
         self.forget(now_ms)
         if registration.ttl_ms <= 0:
             self._leases.pop(registration.worker, None)
@@ -40,12 +53,38 @@ class Registry:
             len(self._leases) >= WORKERS_MAX
         ):
             return False
+        sound = [tool for tool in registration.tools if self._is_sound(tool)]
+        registration = msgspec.structs.replace(registration, tools=sound)
         self._heard += 1
         ttl_ms = min(registration.ttl_ms, limits.TOOL_LEASE_S * 1000)
         self._leases[registration.worker] = _Lease(
             registration, now_ms + ttl_ms, self._heard
         )
         return True
+
+    def _is_sound(self, tool: ToolDescription) -> bool:
+        return not any(
+            self._fault(schema, tool.name)
+            for schema in (tool.parameters, tool.result)
+            if schema
+        )
+
+    def _fault(self, schema: dict[str, Any], tool: str) -> str:
+        try:
+            known = digest(canonical(schema))
+        except NoJson as error:
+            return str(error)
+        fault = self._judged.get(known)
+        if fault is None:
+            if len(self._judged) >= JUDGED_MAX:
+                self._judged.clear()
+            fault = self._judged[known] = schema_refusal(schema) or ""
+            if fault:
+                _log.warning(
+                    "a tool with a broken schema is not offered",
+                    extra={"tool": tool, "cause": fault},
+                )
+        return fault
 
     def forget(self, now_ms: int) -> None:
         """Drop workers whose lease is over."""

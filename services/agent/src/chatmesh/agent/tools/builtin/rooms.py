@@ -67,7 +67,7 @@ def said(entry: Entry) -> Said | None:
     try:
         body = _bodies.decode(entry.data)
         author = _authors.decode(entry.info) if entry.info else _Author()
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if body.type != "message" or not body.text:
         return None
