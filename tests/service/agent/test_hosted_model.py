@@ -4,11 +4,12 @@ import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator
+from importlib.util import find_spec
 
 import pytest
 
 from chatmesh.agent.adapters.hosted_model import Hosted, build
-from chatmesh.agent.agents import HostedModel
+from chatmesh.agent.agents import AgentsFileError, HostedModel
 from chatmesh.agent.conversation import ModelAsk, PersonSaid, Responded
 from chatmesh.agent.ports import Answered, ModelFailed, TextDelta
 from chatmesh.runtime.clock import SystemClock
@@ -120,3 +121,74 @@ async def test_who_listens_no_more_hangs_up(server: FakeOpenAI, model: Hosted) -
         first = await anext(events)
         assert isinstance(first, TextDelta)
     await eventually(lambda: server.asked[0].hung_up_s is not None)
+
+
+_MESSAGE = {
+    "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-1",
+    "content": [], "stop_reason": None, "stop_sequence": None,
+    "usage": {"input_tokens": 7, "output_tokens": 1},
+}  # fmt: skip
+ANTHROPIC = (
+    {"type": "message_start", "message": _MESSAGE},
+    {
+        "type": "content_block_start",
+        "index": 0,
+        "content_block": {"type": "text", "text": ""},
+    },
+    *(
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "text_delta", "text": text},
+        }
+        for text in ("Hello", " Ada")
+    ),
+    {"type": "content_block_stop", "index": 0},
+    {
+        "type": "message_delta",
+        "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+        "usage": {"output_tokens": 3},
+    },
+    {"type": "message_stop"},
+)
+
+
+async def test_anthropic_is_there_without_another_package() -> None:
+    """Its stream becomes the same pieces, and its key goes along."""
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+            b"Connection: close\r\n\r\n"
+        )
+        for one in ANTHROPIC:
+            writer.write(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n".encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        choice = HostedModel(kind="anthropic", name="claude-1", base_url=url)
+        model = await asyncio.to_thread(
+            build, choice, "sk-1", window_s=lambda: WINDOW_S, clock=SystemClock()
+        )
+        heard: list[str] = []
+        response = await answer(model, heard)
+    assert ("".join(heard), response.text) == ("Hello Ada", "Hello Ada")
+    assert heads[0].startswith(b"POST /v1/messages")
+    assert b"sk-1" in heads[0]
+
+
+@pytest.mark.skipif(find_spec("groq") is not None, reason="it is not missing here")
+async def test_a_missing_package_is_named() -> None:
+    """With what has to be typed to have it."""
+    choice = HostedModel(kind="groq", name="m-1")
+    with pytest.raises(
+        AgentsFileError, match=r"pip install 'pydantic-ai-slim\[groq\]==2"
+    ):
+        await asyncio.to_thread(
+            build, choice, "", window_s=lambda: WINDOW_S, clock=SystemClock()
+        )

@@ -131,7 +131,7 @@ class HostedModel(_Part):
     """A model behind an HTTP endpoint."""
 
     kind: Literal["openai", "anthropic", "google", "groq", "mistral", "cohere"]
-    """`openai` is any endpoint that speaks as OpenAI's; the others want their packages."""
+    """`openai` is any endpoint that speaks as OpenAI's; beyond `anthropic`, a package is wanted."""
     name: Annotated[str, pydantic.Field(min_length=1)]
     """What the endpoint calls the model."""
     base_url: str = ""

@@ -12,6 +12,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager
+from importlib.metadata import version
 from typing import Any, Final, TypeAlias
 
 import httpx2
@@ -260,7 +261,13 @@ def build(
     try:
         http = _http_client(window_s, clock) if choice.kind == "openai" else None
         return Hosted(choice, _provided(choice, key, http))
-    except (ImportError, exceptions.UserError) as error:
+    except ImportError as error:
+        wanted = f"pydantic-ai-slim[{choice.kind}]=={version('pydantic-ai-slim')}"
+        raise AgentsFileError(
+            f"model {choice.name!r} of kind {choice.kind} cannot be used: its package is"
+            f" not installed; pip install '{wanted}'"
+        ) from error
+    except exceptions.UserError as error:
         raise AgentsFileError(
             f"model {choice.name!r} of kind {choice.kind} cannot be used: {error}"
         ) from error
