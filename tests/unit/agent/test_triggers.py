@@ -1,6 +1,7 @@
 """Which messages call an agent."""
 
 import json
+import time
 
 import pytest
 
@@ -62,6 +63,31 @@ def test_a_mention_calls(text: str) -> None:
 def test_what_only_passes_through_calls_nobody(text: str) -> None:
     """Quotes, code, addresses and other names start nothing."""
     assert "owl" not in names(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "own"),
+    [
+        ("a `b` c", "a   c"),
+        ("a ``b`c`` d", "a   d"),
+        ("a `b``c` d", "a   d"),
+        ("a ``b` c", "a ``b` c"),
+        ("`a` `b` `c", "    `c"),
+        ("a `b\nc` d", "a   d"),
+    ],
+)
+def test_inline_code_ends_with_as_many_backticks(text: str, own: str) -> None:
+    """Other runs of backticks within it are part of the code; one alone opens nothing."""
+    assert own_words(text) == own
+
+
+def test_backticks_that_open_and_never_close_cost_nothing() -> None:
+    """One message of a room may not hold up a whole replica."""
+    many = 100_000
+    texts = ["x" + "`" * many + "a" * many, "".join("`" * n + "a" for n in range(700))]
+    began_s = time.process_time()
+    assert [own_words(text) for text in texts] == texts
+    assert time.process_time() - began_s < 1.0
 
 
 def test_a_room_where_it_answers_everything() -> None:

@@ -103,6 +103,8 @@ class Hearing:
             tag, event = self._heard.popleft()
             tags.append(tag)
             runs += self._runs(event)
+            # Texts are read here, and other rooms' streams go on between two of them.
+            await asyncio.sleep(0)
         if runs:
             placed = await self._placed(runs)
             self._checkpoint("agent.run_inserted")

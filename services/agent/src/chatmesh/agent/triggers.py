@@ -21,7 +21,7 @@ MESSAGE: Final = "message"
 
 _FENCE: Final = re.compile(r"^[ \t]*(```+|~~~+)")
 _QUOTE: Final = re.compile(r"^[ \t]*>")
-_INLINE_CODE: Final = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)", re.DOTALL)
+_BACKTICKS: Final = re.compile(r"`+")
 _MENTION: Final = re.compile(r"(?<![\w@/.\-])@([A-Za-z0-9][A-Za-z0-9_-]{0,63})")
 
 
@@ -101,7 +101,32 @@ def own_words(text: str) -> str:
             continue
         if not _QUOTE.match(line):
             kept.append(line)
-    return _INLINE_CODE.sub(" ", "\n".join(kept))
+    return _without_inline_code("\n".join(kept))
+
+
+def _without_inline_code(text: str) -> str:
+    """The text with a blank for each piece between two runs of as many backticks.
+
+    Each run is looked at once: people can write any number of them, in any order.
+    """
+    runs = [match.span() for match in _BACKTICKS.finditer(text)]
+    closing: list[int | None] = [None] * len(runs)
+    next_of: dict[int, int] = {}
+    for number in range(len(runs) - 1, -1, -1):
+        start, end = runs[number]
+        closing[number] = next_of.get(end - start)
+        next_of[end - start] = number
+    kept: list[str] = []
+    number = after = 0
+    while number < len(runs):
+        closed_by = closing[number]
+        if closed_by is None:
+            number += 1  # It opens nothing: backticks like any other character.
+            continue
+        kept += (text[after : runs[number][0]], " ")
+        after = runs[closed_by][1]
+        number = closed_by + 1
+    return "".join((*kept, text[after:]))
 
 
 def _calls(agent: Agent, channel: str, own: str, names: frozenset[str]) -> bool:
