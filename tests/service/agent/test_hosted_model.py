@@ -10,7 +10,7 @@ import pytest
 
 from chatmesh.agent.adapters.hosted_model import Hosted, build
 from chatmesh.agent.agents import AgentsFileError, HostedModel
-from chatmesh.agent.conversation import ModelAsk, PersonSaid, Responded
+from chatmesh.agent.conversation import ModelAsk, PersonSaid, Responded, Returned
 from chatmesh.agent.ports import Answered, ModelFailed, TextDelta
 from chatmesh.runtime.clock import SystemClock
 from support.eventually import eventually
@@ -74,6 +74,23 @@ async def test_calls_of_tools_behind_text(server: FakeOpenAI, model: Hosted) -> 
         ("call_2", "look"),
     ]
     assert json.loads(response.calls[0].arguments) == tools[0].arguments
+
+
+async def test_what_is_no_text_is_made_text(server: FakeOpenAI, model: Hosted) -> None:
+    """Halves of characters have no UTF-8, and NUL has no place in a database."""
+    tools = [ToolUse("a\x00dd\ud83e", {}, id="\x00call_1")]
+    server.says(Reply(["half \ud83e and", " nul\x00 and 🫖"], tools=tools), "Thanks.")
+    heard: list[str] = []
+    response = await answer(model, heard)
+    assert "".join(heard) == response.text == "half \ufffd and nul and 🫖"
+    (call,) = response.calls
+    assert (call.id, call.name) == ("call_1", "add\ufffd")
+    result = Returned(1, call.id, call.name, "done", "3")
+    ask = ModelAsk("Be short.", [*ASK.turns, response, result], [], 1000)
+    async with model.answer(ask, step=2) as events:
+        assert [one async for one in events]
+    (told,) = server.asked[1].messages[-2]["tool_calls"]
+    assert (told["id"], told["function"]["name"]) == ("call_1", "add\ufffd")
 
 
 async def test_a_break_is_told_behind_the_text(

@@ -20,6 +20,7 @@ from chatmesh.agent.tools.port import (
     ToolOutcome,
     ToolProgress,
 )
+from chatmesh.agent.tools.ports import LedgerRefused
 from chatmesh.runtime import checkpoints
 from chatmesh.runtime.tasks import Tasks
 from chatmesh.runtime.tracing import Tracing
@@ -39,6 +40,7 @@ class Tools:
         self.asked: list[ToolCall] = []
         self.cancelled: list[str] = []
         self.down = False
+        self.refuses = False
 
     async def offers(self, names: Sequence[str]) -> Sequence[ToolOffer]:
         await asyncio.sleep(0)
@@ -48,6 +50,8 @@ class Tools:
         self.asked.append(call)
         if self.down:
             raise BusUnavailable("down")
+        if self.refuses:
+            raise LedgerRefused("no such text")
         if call.arguments.get("ask"):
             yield ToolProgress("approval_requested", approval=APPROVAL)
         yield ToolProgress("sent")
@@ -324,3 +328,12 @@ async def test_people_are_asked_no_longer_than_the_run_lasts() -> None:
         await using
         (asked,) = scene.tools.asked
         assert asked.approval_until_ms == began_ms + asks_s * 1000
+
+
+async def test_a_call_the_ledger_cannot_hold_has_failed() -> None:
+    """It is for the model to read, and the run goes on."""
+    scene = Scene()
+    scene.tools.refuses = True
+    await scene.begin(look("a"))
+    assert scene.kept == [("a", "failed", "the call cannot be kept")]
+    assert len(scene.tools.asked) == 1

@@ -271,12 +271,25 @@ class Performance:
         except TimeoutError:
             expired = self._scope is not None and self._scope.expired()
             if self._halt is None and not expired:
-                raise
+                return self._broken()
         except Ends as ends:
             return ends.ending
+        except Lost:
+            raise
+        except Exception:  # noqa: BLE001 - told below, with all there is to know of it
+            return self._broken()
         finally:
             self._scope = None
         return self._halted()
+
+    def _broken(self) -> Ending:
+        """Something nobody has thought of: it ends this run, and never its process.
+
+        Left to the lease it would be taken over, fail the same way, and look like deaths
+        of processes. Call it where the exception is handled.
+        """
+        _log.exception("a run failed within", extra={"run": self.run_id})
+        return Ending(RunOutcome.FAILED, "internal error", "internal")
 
     def _halted(self) -> Ending | None:
         match self._halt:

@@ -25,6 +25,7 @@ from chatmesh.agent.tools.port import (
     ToolOutcome,
     ToolProgress,
 )
+from chatmesh.agent.tools.ports import LedgerRefused
 from chatmesh.runtime import trace_names as names
 from chatmesh.runtime.backoff import Backoff
 from chatmesh.runtime.checkpoints import Checkpoint
@@ -234,6 +235,10 @@ class ToolUse:
             except BusUnavailable as error:
                 _log.warning("tool bus unavailable", extra={"cause": str(error)})
                 await shop.clock.sleep(backoff.next_s())
+            except LedgerRefused as error:
+                # It would say so again: arguments that the database cannot hold, say.
+                _log.warning("a call cannot be kept", extra={"cause": str(error)})
+                outcome = ToolOutcome("failed", "the call cannot be kept")
             if outcome is not None:
                 break
             self._heed()

@@ -4,6 +4,7 @@ One request is one attempt: what fails is told with whether it may pass, and ret
 whoever performs the run, with the step said anew. The library's own retries are off.
 """
 
+import re
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -17,6 +18,7 @@ from typing import Any, Final, TypeAlias
 
 import httpx2
 import pydantic
+import pydantic_core
 from pydantic_ai import exceptions
 from pydantic_ai.direct import model_request_stream
 from pydantic_ai.messages import (
@@ -64,6 +66,8 @@ _NO_KEY: Final = "none"
 """Endpoints without keys ignore it; the client library wants one."""
 _PASSING_STATUS: Final = frozenset((408, 409, 425, 429))
 _SERVER_ERROR: Final = 500
+_HALVES: Final = re.compile("[\ud800-\udfff]")
+"""Surrogates: a character that was escaped whole has none left."""
 
 _Said: TypeAlias = UserPromptPart | ToolReturnPart
 
@@ -120,9 +124,9 @@ async def _events(
             begun.yes = True
             match event:
                 case PartStartEvent(part=TextPart(content=text)) if text:
-                    yield TextDelta(text)
+                    yield TextDelta(_clean(text))
                 case PartDeltaEvent(delta=TextPartDelta(content_delta=text)) if text:
-                    yield TextDelta(text)
+                    yield TextDelta(_clean(text))
                 case _:
                     pass  # Arguments are shown when they are complete.
         response = stream.get()
@@ -142,8 +146,30 @@ def _responded(response: ModelResponse, step: int) -> Responded:
         if isinstance(part, ToolCallPart)
     ]
     usage = Usage(response.usage.input_tokens, response.usage.output_tokens)
-    raw = ModelMessagesTypeAdapter.dump_json([response])
-    return Responded(step, text, calls, usage, raw)
+    cleaned = [
+        Call(_clean(one.id), _clean(one.name), _clean(one.arguments)) for one in calls
+    ]
+    # What had to be cleaned goes back to the model as it is kept here, and not as it came.
+    as_said = _clean(text) == text and cleaned == calls
+    raw = _raw(response) if as_said else b""
+    return Responded(step, _clean(text), cleaned, usage, raw)
+
+
+def _raw(response: ModelResponse) -> bytes:
+    """The response in the words of the library; empty where it holds what is no text."""
+    try:
+        return ModelMessagesTypeAdapter.dump_json([response])
+    except pydantic_core.PydanticSerializationError:
+        return b""
+
+
+def _clean(text: str) -> str:
+    """What a model wrote, as text that can be stored and sent.
+
+    JSON's escapes may stand for halves of characters, which have no UTF-8, and for NUL,
+    which no text of the database holds.
+    """
+    return _HALVES.sub("\ufffd", text).replace("\x00", "")
 
 
 # -- What the library is told ------------------------------------------------------------

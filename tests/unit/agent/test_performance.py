@@ -1,0 +1,200 @@
+"""One run whose model, room or book does what nobody expects of them."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from chatmesh.agent.agents import Agent, Limits, ScriptedModel
+from chatmesh.agent.conversation import Entry, Journal, ModelAsk, PersonSaid
+from chatmesh.agent.metrics import Metrics
+from chatmesh.agent.pacing import Windows
+from chatmesh.agent.performance import Models, Performance, Stage
+from chatmesh.agent.ports import Claimed, ModelEvent, Room, RunBook, Standing, TextDelta
+from chatmesh.agent.tools.port import ToolBus
+from chatmesh.runtime import checkpoints
+from chatmesh.runtime.tracing import Tracing
+from chatmesh.wire.messages import Entry as LogEntry
+from chatmesh.wire.messages import Outcome
+from chatmesh.wire.runs import Answer, RunEvent, RunOutcome, decode_answer
+from support.manual_clock import ManualClock
+
+
+class Book:
+    """One run's row and journal."""
+
+    def __init__(self) -> None:
+        self.kept: list[Entry] = []
+        self.decided: list[RunOutcome] = []
+        self.ended = 0
+        self.let_go_of = 0
+
+    async def journal(self, run: str) -> Journal:
+        await asyncio.sleep(0)
+        return Journal(list(self.kept))
+
+    async def keep(self, run: str, epoch: int, place: int, entry: Entry) -> None:
+        await asyncio.sleep(0)
+        self.kept.append(entry)
+
+    async def steered(self, run: str) -> None:
+        await asyncio.sleep(0)
+
+    async def raise_attempt(self, run: str, epoch: int, attempt: int) -> None:
+        await asyncio.sleep(0)
+
+    async def let_go(self, run: str, epoch: int, seq: int) -> None:
+        await asyncio.sleep(0)
+        self.let_go_of += 1
+
+    async def decide(
+        self, run: str, epoch: int, outcome: RunOutcome, *_: object
+    ) -> None:
+        await asyncio.sleep(0)
+        self.decided.append(outcome)
+
+    async def end(self, run: str, epoch: int) -> list[str]:
+        await asyncio.sleep(0)
+        self.ended += 1
+        return []
+
+
+class TheRoom:
+    """Keeps what is told; refuses as a test wants."""
+
+    reachable = True
+
+    def __init__(self) -> None:
+        self.events: list[RunEvent] = []
+        self.past: list[LogEntry] = []
+        self.committed: list[Answer] = []
+        self.refuses: Callable[[Answer], Outcome | None] = lambda _: None
+
+    def tell(self, agent: Agent, events: Sequence[RunEvent]) -> None:
+        self.events += events
+
+    async def before(self, channel: str, offset: int, limit: int) -> list[LogEntry]:
+        await asyncio.sleep(0)
+        return self.past
+
+    async def commit(
+        self, agent: Agent, channel: str, *, id_: str, data: bytes, **_: object
+    ) -> Outcome:
+        await asyncio.sleep(0)
+        answer = decode_answer(data)
+        assert answer is not None
+        if (refused := self.refuses(answer)) is not None:
+            return refused
+        self.committed.append(answer)
+        return Outcome(1, channel, id_, offset=1)
+
+
+class Script:
+    """A model that does with each request what the test says next."""
+
+    name = "script"
+    scripted = False
+
+    def __init__(self, *replies: "Callable[[], AsyncIterator[ModelEvent]]") -> None:
+        self.replies = list(replies)
+        self.asked: list[ModelAsk] = []
+
+    @asynccontextmanager
+    async def answer(
+        self, ask: ModelAsk, *, step: int
+    ) -> AsyncGenerator[AsyncIterator[ModelEvent]]:
+        self.asked.append(ask)
+        await asyncio.sleep(0)
+        yield self.replies.pop(0)()
+
+
+@dataclass
+class Scene:
+    """One run of this process."""
+
+    model: Script
+    limits: Limits = field(default_factory=Limits)
+    book: Book = field(default_factory=Book)
+    room: TheRoom = field(default_factory=TheRoom)
+    clock: ManualClock = field(default_factory=ManualClock)
+
+    def performance(self) -> Performance:
+        choice = ScriptedModel(kind="scripted")
+        models = Models(self.model, choice)
+        stage = Stage(
+            book=cast("RunBook", self.book),
+            room=cast("Room", self.room),
+            tools=cast("ToolBus", None),
+            models=lambda _: models,
+            clock=self.clock,
+            chance=random.Random(1),
+            checkpoint=checkpoints.ignore,
+            metrics=Metrics(),
+            tracing=Tracing(),
+            windows=Windows(40, 200),
+            lag_s=lambda: 0.0,
+            crashes_max=3,
+        )
+        agent = Agent(name="owl", title="Owl", limits=self.limits)
+        ends_s = self.clock.monotonic_s() + 3600
+        return Performance(_claimed(), agent, stage, lease_ends_s=ends_s)
+
+
+def _claimed() -> Claimed:
+    return Claimed(
+        run="r",
+        agent="owl",
+        channel="room:a",
+        trigger="m",
+        trigger_offset=9,
+        prompt=PersonSaid("ada", "go"),
+        requester="ada",
+        traceparent="",
+        status=Standing.RUNNING,
+        epoch=1,
+        attempt=1,
+        crashes=0,
+        seq=0,
+        taken_over=False,
+        stop_by=None,
+        stop_reason=None,
+        started_ms=0,
+        now_ms=0,
+        answer=None,
+        outcome=None,
+        reason=None,
+    )
+
+
+def saying(*events: ModelEvent) -> Callable[[], AsyncIterator[ModelEvent]]:
+    """A reply that gives these and ends."""
+
+    async def reply() -> AsyncIterator[ModelEvent]:
+        for event in events:
+            await asyncio.sleep(0)
+            yield event
+
+    return reply
+
+
+async def test_what_nobody_has_thought_of_ends_the_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is told and logged at once, not left to be taken over and to fail again."""
+
+    async def reply() -> AsyncIterator[ModelEvent]:
+        await asyncio.sleep(0)
+        yield TextDelta("So far.")
+        raise ZeroDivisionError
+
+    scene = Scene(Script(reply))
+    await scene.performance().perform()
+    (answer,) = scene.room.committed
+    assert (answer.text, answer.run.outcome) == ("So far.", RunOutcome.FAILED)
+    assert answer.run.reason == "internal error"
+    assert scene.book.ended == 1
+    assert "ZeroDivisionError" in caplog.text
