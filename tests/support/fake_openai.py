@@ -36,6 +36,8 @@ class Reply:
 
     pieces: Sequence[str] = ()
     """The text, one piece a delta."""
+    thoughts: Sequence[str] = ()
+    """What it thinks before it says anything, one a delta."""
     tools: Sequence[ToolUse] = ()
     """Called after the text; their arguments come in two deltas."""
     pause_s: float = 0.0
@@ -70,7 +72,7 @@ class Reply:
         ]
         return cls(
             pieces,
-            tools,
+            tools=tools,
             pause_s=pause_s,
             think_s=think_s,
             stall_after=stall_after,
@@ -279,6 +281,8 @@ async def _answer(writer: asyncio.StreamWriter, asked: Asked, reply: Reply) -> N
     )
     await _chunk(writer, _delta(asked, {"role": "assistant", "content": ""}))
     await asyncio.sleep(reply.think_s)
+    for thought in reply.thoughts:
+        await _chunk(writer, _delta(asked, {"reasoning_content": thought}))
     began_s = time.monotonic()
     for number, piece in enumerate(reply.pieces):
         await _misbehave(writer, reply, number)

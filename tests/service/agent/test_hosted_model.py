@@ -11,13 +11,14 @@ import pytest
 from chatmesh.agent.adapters.hosted_model import Hosted, build
 from chatmesh.agent.agents import AgentsFileError, HostedModel
 from chatmesh.agent.conversation import ModelAsk, PersonSaid, Responded, Returned
-from chatmesh.agent.ports import Answered, ModelFailed, TextDelta
+from chatmesh.agent.ports import Answered, ModelFailed, StillThere, TextDelta
 from chatmesh.runtime.clock import SystemClock
 from support.eventually import eventually
 from support.fake_openai import FakeOpenAI, Reply, ToolUse, too_many
 
 ASK = ModelAsk("Be short.", [PersonSaid("ada", "Hello?")], [], 1000)
 STORY = "".join(f"🫖{number} and " for number in range(80))
+ADD = ToolUse("add", {"a": 1})
 WINDOW_S = 0.1
 
 
@@ -43,6 +44,8 @@ async def answer(model: Hosted, heard: list[str]) -> Responded:
             match event:
                 case TextDelta(text=text):
                     heard.append(text)
+                case StillThere():
+                    pass
                 case Answered(response=response):
                     return response
     raise AssertionError("an answer ends, or fails")
@@ -74,6 +77,19 @@ async def test_calls_of_tools_behind_text(server: FakeOpenAI, model: Hosted) -> 
         ("call_2", "look"),
     ]
     assert json.loads(response.calls[0].arguments) == tools[0].arguments
+
+
+async def test_thinking_and_arguments_are_signs_of_life(
+    server: FakeOpenAI, model: Hosted
+) -> None:
+    """Nobody shows them, but whoever waits has to know that the model is at work."""
+    server.says(Reply(["Well."], thoughts=["Let ", "me ", "think."], tools=[ADD]))
+    async with model.answer(ASK, step=1) as events:
+        kinds = [type(event) async for event in events]
+    said = kinds.index(TextDelta)
+    assert kinds[:said].count(StillThere) >= 3
+    assert kinds[said:].count(StillThere) >= 2
+    assert kinds[-1] is Answered
 
 
 async def test_what_is_no_text_is_made_text(server: FakeOpenAI, model: Hosted) -> None:

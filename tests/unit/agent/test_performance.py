@@ -10,11 +10,20 @@ from typing import cast
 import pytest
 
 from chatmesh.agent.agents import Agent, Limits, ScriptedModel
-from chatmesh.agent.conversation import Entry, Journal, ModelAsk, PersonSaid
+from chatmesh.agent.conversation import Entry, Journal, ModelAsk, PersonSaid, Responded
 from chatmesh.agent.metrics import Metrics
 from chatmesh.agent.pacing import Windows
 from chatmesh.agent.performance import Models, Performance, Stage
-from chatmesh.agent.ports import Claimed, ModelEvent, Room, RunBook, Standing, TextDelta
+from chatmesh.agent.ports import (
+    Answered,
+    Claimed,
+    ModelEvent,
+    Room,
+    RunBook,
+    Standing,
+    StillThere,
+    TextDelta,
+)
 from chatmesh.agent.tools.port import ToolBus
 from chatmesh.runtime import checkpoints
 from chatmesh.runtime.tracing import Tracing
@@ -198,3 +207,17 @@ async def test_what_nobody_has_thought_of_ends_the_run(
     assert answer.run.reason == "internal error"
     assert scene.book.ended == 1
     assert "ZeroDivisionError" in caplog.text
+
+
+async def test_a_model_that_thinks_has_not_stalled() -> None:
+    """Whatever it sends says that it is there, for longer than it may be silent."""
+
+    async def reply() -> AsyncIterator[ModelEvent]:
+        for _ in range(8):
+            await asyncio.sleep(0.05)
+            yield StillThere()
+        yield Answered(Responded(1, "Done."))
+
+    scene = Scene(Script(reply), Limits(idle_s=0.2, model_attempts=1))
+    await scene.performance().perform()
+    assert [one.text for one in scene.room.committed] == ["Done."]

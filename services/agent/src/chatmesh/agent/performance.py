@@ -45,6 +45,7 @@ from chatmesh.agent.ports import (
     RunBook,
     RunBookUnavailable,
     Standing,
+    StillThere,
     TextDelta,
 )
 from chatmesh.agent.tool_use import ToolUse, Wanted, Workshop, shown_id
@@ -574,6 +575,8 @@ class Performance:
                         said += kept
                         if kept != text:
                             return Responded(step, said, cut_off=True)
+                    case StillThere():
+                        pass
                     case Answered(response=response):
                         return response
         raise ModelFailed("the model broke off", passing=True, begun=True)

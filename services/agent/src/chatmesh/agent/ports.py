@@ -27,13 +27,17 @@ class TextDelta(NamedTuple):
     text: str
 
 
+class StillThere(NamedTuple):
+    """The model goes on with what is not shown: it thinks, or writes a tool's arguments."""
+
+
 class Answered(NamedTuple):
     """The whole response; the last thing a stream gives."""
 
     response: Responded
 
 
-ModelEvent: TypeAlias = TextDelta | Answered
+ModelEvent: TypeAlias = TextDelta | StillThere | Answered
 
 
 class ModelFailed(Exception):

@@ -59,7 +59,13 @@ from chatmesh.agent.conversation import (
     Turn,
     Usage,
 )
-from chatmesh.agent.ports import Answered, ModelEvent, ModelFailed, TextDelta
+from chatmesh.agent.ports import (
+    Answered,
+    ModelEvent,
+    ModelFailed,
+    StillThere,
+    TextDelta,
+)
 from chatmesh.runtime.clock import Clock
 
 _NO_KEY: Final = "none"
@@ -128,7 +134,8 @@ async def _events(
                 case PartDeltaEvent(delta=TextPartDelta(content_delta=text)) if text:
                     yield TextDelta(_clean(text))
                 case _:
-                    pass  # Arguments are shown when they are complete.
+                    # Arguments are shown when they are complete.
+                    yield StillThere()
         response = stream.get()
         if response.finish_reason is None:
             # The stream ended politely, but the model never said that it was done.
