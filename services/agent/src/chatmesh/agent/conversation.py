@@ -207,6 +207,14 @@ _message: Final = msgspec.json.Decoder(_Message)
 _author: Final = msgspec.json.Decoder(_Author)
 
 
+def author(info: bytes) -> str:
+    """The user who published something; empty for nobody, or what cannot be read."""
+    try:
+        return _author.decode(info).user if info else ""
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
 def read_message(data: bytes, info: bytes, chars_max: int) -> PersonSaid | None:
     """What somebody said in the room; None for a publication that is no message."""
     try:

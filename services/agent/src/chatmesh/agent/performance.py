@@ -66,6 +66,7 @@ from chatmesh.wire.runs import (
     agent_user,
     answer_id,
     decode_answer,
+    is_agent,
 )
 
 _log = logging.getLogger(__name__)
@@ -418,7 +419,8 @@ class Performance:
 
     def _said(self, entry: LogEntry) -> PersonSaid | AgentSaid | None:
         answered = decode_answer(entry.data)
-        if answered is not None:
+        # Anybody can write what looks like an answer; only an agent is its author.
+        if answered is not None and is_agent(conversation.author(entry.info)):
             text = answered.text[:_CONTEXT_CHARS_MAX]
             if answered.agent.name == self.agent.name:
                 return AgentSaid(text)
