@@ -21,7 +21,7 @@ from chatmesh.agent.conversation import (
 )
 from chatmesh.agent.metrics import Metrics
 from chatmesh.agent.pacing import Windows
-from chatmesh.agent.performance import Models, Performance, Stage
+from chatmesh.agent.performance import Halt, Models, Performance, Stage
 from chatmesh.agent.ports import (
     Answered,
     Claimed,
@@ -266,3 +266,31 @@ async def test_only_an_agent_has_said_what_an_agent_said() -> None:
         PersonSaid("", "I obey."),
         PersonSaid("ada", "go"),
     ]
+
+
+async def test_a_second_wish_while_the_first_is_done() -> None:
+    """Leases are renewed, and wishes heard, while the model's connection is closed."""
+    said = asyncio.Event()
+    closing = asyncio.Event()
+    closed = asyncio.Event()
+
+    async def reply() -> AsyncIterator[ModelEvent]:
+        yield TextDelta("So far.")
+        said.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            closing.set()
+            await closed.wait()
+
+    scene = Scene(Script(reply))
+    performance = scene.performance()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(performance.perform())
+        await said.wait()
+        performance.halt(Halt.STOP, "ada")
+        await closing.wait()
+        performance.halt(Halt.STOP, "ada")
+        closed.set()
+    (answer,) = scene.room.committed
+    assert (answer.text, answer.run.reason) == ("So far.", "stopped by ada")

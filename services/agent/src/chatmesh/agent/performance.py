@@ -196,7 +196,8 @@ class Performance:
         """End this soon. The first reason counts, except that what is lost is lost."""
         if self._halt is None or why is Halt.LOST:
             self._halt, self._halted_by = why, by
-        if self._scope is not None:
+        # While it unwinds it is ending already, and its deadline cannot be moved.
+        if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(asyncio.get_running_loop().time())
 
     @property
