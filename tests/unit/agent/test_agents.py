@@ -72,6 +72,20 @@ def test_a_room_may_have_a_policy_of_its_own() -> None:
             "agents: {}\nmodels:\n  m:\n    kind: openai\n    nme: x\n",
             "a.yaml, line 5: models.m.nme: unknown key; did you mean name?",
         ),
+        *(
+            (
+                "agents: {}\nmodels:\n  m:\n    kind: openai\n    name: x\n"
+                f"    base_url: {url}\n",
+                "a.yaml, line 6: models.m.base_url: no address of an endpoint",
+            )
+            for url in (
+                "http://localhost:abc/v1",
+                "http://localhost:99999/v1",
+                "http://[::1/v1",
+                "localhost:8080/v1",
+                "http:///v1",
+            )
+        ),
         ("agents: {}\nmodels:\n  m: {kind: none}\n", "a.yaml, line 3: models.m: "),
         ("agents:\n  owl: {}\n  owl: {}\n", "a.yaml, line 3: owl stands here"),
         ("agents: [\n", "a.yaml, line 2: "),

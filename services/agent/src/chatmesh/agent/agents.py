@@ -8,6 +8,7 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from importlib.resources import files
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 import pydantic
 from pydantic_core import ErrorDetails
@@ -127,6 +128,22 @@ class ScriptedModel(_Part):
     """How fast it speaks."""
 
 
+def _endpoint(url: str) -> str:
+    """An address that can be asked, or none. Raises ValueError."""
+    if not url:
+        return url
+    try:
+        parts = urlsplit(url)
+        there = parts.scheme in {"http", "https"} and parts.hostname
+        # Looking at the port is what finds that it is no number.
+        there = there and parts.port != 0 and url.isprintable() and " " not in url
+    except ValueError as error:
+        raise ValueError(f"no address of an endpoint: {error}") from error
+    if not there:
+        raise ValueError("no address of an endpoint, such as http://localhost:8080/v1")
+    return url
+
+
 class HostedModel(_Part):
     """A model behind an HTTP endpoint."""
 
@@ -134,7 +151,7 @@ class HostedModel(_Part):
     """`openai` is any endpoint that speaks as OpenAI's; beyond `anthropic`, a package is wanted."""
     name: Annotated[str, pydantic.Field(min_length=1)]
     """What the endpoint calls the model."""
-    base_url: str = ""
+    base_url: Annotated[str, pydantic.AfterValidator(_endpoint)] = ""
     """The endpoint; none: that of the provider."""
     key: str = ""
     """Name of a key in the setting `agent.model_keys`; none: the endpoint wants none."""

@@ -135,9 +135,17 @@ class AgentsSource:
         # Only where a hosted model is wanted: its library takes a second and 60 MB.
         from chatmesh.agent.adapters.hosted_model import build  # noqa: PLC0415
 
-        return build(
-            choice,
-            self._keys.get(choice.key, ""),
-            window_s=self._window_s,
-            clock=self._clock,
-        )
+        try:
+            return build(
+                choice,
+                self._keys.get(choice.key, ""),
+                window_s=self._window_s,
+                clock=self._clock,
+            )
+        except AgentsFileError:
+            raise
+        except Exception as error:
+            # Whatever a library has against an entry: the other agents go on.
+            raise AgentsFileError(
+                f"model {choice.name!r} of kind {choice.kind} cannot be used: {error}"
+            ) from error
