@@ -58,6 +58,29 @@ async def test_a_run_outlives_its_replica(stage: Stage) -> None:
     assert other.counted("lease_takeovers_total") == 1
 
 
+async def test_a_run_goes_on_where_there_is_no_room_for_new_ones(stage: Stage) -> None:
+    """Whoever is full takes over all the same, and takes nothing new meanwhile."""
+    stage.declare(owl={})
+    slow = Reply.of(STORY, pause_s=0.05)
+    stage.model.says(slow)
+    owner = await stage.replica(runs_max=1)
+    await stage.say("@owl first", room="room:a")
+    await stage.until(lambda: stage.told("TEXT_MESSAGE_CONTENT"))
+    stage.model.says(slow)
+    await stage.replica(runs_max=1)
+    await stage.say("@owl second", room="room:b")
+    await stage.until(lambda: len(stage.model.asked) == 2)
+    await stage.say("@owl third", room="room:c")
+    stage.model.otherwise = lambda _: Reply.of("Done.")
+    await owner.die()
+    (answer,) = await stage.answered(1, "room:a")
+    assert (answer.text, answer.run.attempts) == ("Done.", 2)
+    assert not stage.answers("room:b"), "what was performed there goes on"
+    assert not stage.answers("room:c")
+    await stage.answered(1, "room:b")
+    await stage.answered(1, "room:c")
+
+
 async def test_a_replica_that_leaves_hands_its_run_on(stage: Stage) -> None:
     """At once: nobody waits for the lease, and no crash is counted."""
     stage.declare(owl={})

@@ -107,3 +107,30 @@ async def test_a_new_room_is_seen_behind_any_number(
     assert len(looked_at) == 100
     assert [one.requester for one in looked_at].count("y") == 1
     assert in_turn(looked_at, [])[30].requester == "y"
+
+
+async def test_what_only_has_to_be_ended_needs_no_room(
+    book: PostgresRuns, database_url: str
+) -> None:
+    """Of runs that were left behind, a full replica takes those that are over anyway."""
+    await wait(database_url, [(room, "x") for room in "abcd"])
+    connection = await asyncpg.connect(database_url)
+    try:
+        for room, stop_by, crashes in (
+            ("a", None, 0),
+            ("b", "ada", 0),
+            ("c", None, 2),
+            ("d", None, 1),
+        ):
+            await connection.execute(
+                "update agent_runs set status = 'running', owner = 'gone',"
+                " lease_until = now() - interval '1 second', stop_by = $2, crashes = $3"
+                " where channel = 'room:' || $1::text",
+                *(room, stop_by, crashes),
+            )
+    finally:
+        await connection.close()
+    ending = await book.adopt(10, performing=False, crashes_max=3)
+    assert {one.channel for one in ending} == {"room:b", "room:c"}
+    others = await book.adopt(10, performing=True, crashes_max=3)
+    assert {one.channel for one in others} == {"room:a", "room:d"}

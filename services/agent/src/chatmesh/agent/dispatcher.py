@@ -25,11 +25,13 @@ _log = logging.getLogger(__name__)
 
 WAITING_LOOKED_AT_MAX: Final = 1000
 ENDS_TOGETHER_MAX: Final = 50
-"""Ends that only have to be told, taken at once beyond the cap of runs."""
+"""Runs that only have to be ended, taken at once beyond all caps."""
 _TICK_S: Final = 0.1
 _LAG_SMOOTHING: Final = 0.3
 _CANDIDATES_PER_PLACE: Final = 4
 """Some candidates are refused for their agent's concurrency; so more are offered."""
+_OVERFLOW: Final = 2
+"""So many times `runs_max` are performed at most, where others have left theirs behind."""
 _STOP_S: Final = 5.0
 _PERFORMED: Final = (
     RunStatus.THINKING,
@@ -168,10 +170,16 @@ class Dispatcher:
         book = self._stage.book
         if self._leaving or not self._stage.room.reachable:
             return
-        free = self._runs_max - len(self._live)
-        most = free if free > 0 else ENDS_TOGETHER_MAX
+        # The cap is for what is begun. What somebody has left behind, a room watches: it
+        # goes on at once where there is anybody, and before anything new.
+        able = self._runs_max * _OVERFLOW - len(self._live)
         before_s = self._stage.clock.monotonic_s()
-        for claimed in await book.adopt(most, performing=free > 0):
+        adopted = await book.adopt(
+            able if able > 0 else ENDS_TOGETHER_MAX,
+            performing=able > 0,
+            crashes_max=self._stage.crashes_max,
+        )
+        for claimed in adopted:
             self._stage.metrics.takeovers.inc()
             self._begin(claimed, before_s)
         waiting, performed = await book.waiting(WAITING_LOOKED_AT_MAX)

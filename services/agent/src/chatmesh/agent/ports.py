@@ -242,10 +242,13 @@ class RunBook(Protocol):
         """Take waiting runs in this order, as far as their agents' concurrency allows."""
         ...
 
-    async def adopt(self, most: int, *, performing: bool) -> list[Claimed]:
+    async def adopt(
+        self, most: int, *, performing: bool, crashes_max: int
+    ) -> list[Claimed]:
         """Take runs whose owner is gone or has let go, and ends nobody has told.
 
-        Without `performing` only the latter: they need no model.
+        Without `performing` only what needs no model: ends, and runs that somebody has
+        stopped or that were lost `crashes_max` times.
         """
         ...
 

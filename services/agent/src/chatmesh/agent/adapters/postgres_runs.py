@@ -109,10 +109,12 @@ class PostgresRuns:
             )
         return [_claimed(row, taken_over=row["epoch"] > 1) for row in rows]
 
-    async def adopt(self, most: int, *, performing: bool) -> list[Claimed]:
+    async def adopt(
+        self, most: int, *, performing: bool, crashes_max: int
+    ) -> list[Claimed]:
         with _failures_told():
             rows = await self._leasing.fetch(
-                query("adopt"), self._me, self._lease_s, most, performing
+                query("adopt"), self._me, self._lease_s, most, performing, crashes_max
             )
         return [_claimed(row, taken_over=True) for row in rows]
 
