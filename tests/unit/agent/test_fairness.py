@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatmesh.agent.fairness import Running, Waiting, in_turn
+from chatmesh.agent.fairness import Running, Waiting, in_turn, unblocked
 
 
 def waiting(*runs: str) -> list[Waiting]:
@@ -69,6 +69,20 @@ def test_a_turn_that_is_over_was_a_turn() -> None:
     assert one_at_a_time("a/x", "a/x", "a/x", "a/y", "a/z") == list("xyzxx")
     assert one_at_a_time("a/x", "a/x", "a/y", "b/z", "a/x") == list("xzyxx")
     assert one_at_a_time("a/x", "b/x", "c/x", "d/y") == list("xyxx")
+
+
+def test_who_is_held_back_takes_no_place() -> None:
+    """An agent with a long queue and one place leaves the other agents theirs."""
+    runs = [
+        *(Waiting(f"o{n}", "owl", f"room:{n}", "x", n) for n in range(50)),
+        Waiting("f1", "fox", "room:0", "y", 60),
+        Waiting("f2", "fox", "room:0", "z", 61),
+        Waiting("f3", "fox", "room:1", "z", 62),
+    ]
+    performed = [Running("fox", "room:1", "x"), Running("", "room:0", "x", over=True)]
+    free = unblocked(runs, performed, {"owl": 2, "fox": 5})
+    assert [one.run for one in free] == ["o0", "o1", "f1"]
+    assert len(unblocked(runs, performed, {})) == 51
 
 
 def test_who_always_comes_new_passes_nobody_by() -> None:

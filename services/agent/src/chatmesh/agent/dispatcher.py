@@ -13,7 +13,7 @@ from typing import Final
 from chatmesh.agent.agents import AgentsFile
 from chatmesh.agent.attendance import Doing, Where
 from chatmesh.agent.draft import Shown
-from chatmesh.agent.fairness import in_turn
+from chatmesh.agent.fairness import in_turn, unblocked
 from chatmesh.agent.news import AgentControl, Say
 from chatmesh.agent.performance import Halt, Performance, Stage
 from chatmesh.agent.ports import Claimed, RunBookUnavailable, Standing
@@ -29,7 +29,7 @@ ENDS_TOGETHER_MAX: Final = 50
 _TICK_S: Final = 0.1
 _LAG_SMOOTHING: Final = 0.3
 _CANDIDATES_PER_PLACE: Final = 4
-"""Some candidates are refused for their agent's concurrency; so more are offered."""
+"""Other replicas take some of the candidates meanwhile; so more are offered."""
 _OVERFLOW: Final = 2
 """So many times `runs_max` are performed at most, where others have left theirs behind."""
 _STOP_S: Final = 5.0
@@ -192,7 +192,10 @@ class Dispatcher:
         if free > 0 and not self._leaving:
             known = list(self._agents().agents.values())
             before_s = self._stage.clock.monotonic_s()
-            candidates = [one.run for one in turn[: free * _CANDIDATES_PER_PLACE]]
+            able = unblocked(
+                turn, performed, {one.name: one.concurrency for one in known}
+            )
+            candidates = [one.run for one in able[: free * _CANDIDATES_PER_PLACE]]
             taken = await book.claim(candidates, known, free)
         ages = {one.run: one.created_ms for one in waiting}
         for claimed in taken:

@@ -6,7 +6,7 @@ whoever has had a turn waits anew from then on, behind those who have waited lon
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 
@@ -62,6 +62,29 @@ def in_turn(waiting: Iterable[Waiting], running: Iterable[Running]) -> list[Wait
             keyed.append((key, one))
     keyed.sort()
     return [one for _, one in keyed]
+
+
+def unblocked(
+    turn: Iterable[Waiting], running: Iterable[Running], concurrency: Mapping[str, int]
+) -> list[Waiting]:
+    """Of the runs that wait, in their order, those that could all begin now.
+
+    What its agent's concurrency holds back, or another run of the agent in its room, takes
+    no place from those behind it. An agent without a number is held back by its rooms only.
+    """
+    performed = [one for one in running if not one.over]
+    by_agent = Counter(one.agent for one in performed)
+    busy = {(one.channel, one.agent) for one in performed}
+    free: list[Waiting] = []
+    for one in turn:
+        place = (one.channel, one.agent)
+        most = concurrency.get(one.agent)
+        if place in busy or (most is not None and by_agent[one.agent] >= most):
+            continue
+        busy.add(place)
+        by_agent[one.agent] += 1
+        free.append(one)
+    return free
 
 
 def _shared_by_people(
