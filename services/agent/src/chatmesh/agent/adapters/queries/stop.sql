@@ -1,5 +1,7 @@
 -- Ask for the end of open runs of a channel: those named, or an agent's, or all. Those
--- that wait end here; messages that were to go into a stopped run go nowhere.
+-- that wait end here. Of messages that were to go into a stopped run, those of whoever
+-- stops it go nowhere, and nobody has to be told. Those of others are answered by
+-- themselves; or, where all is stopped and not that run by name, are told that it was.
 WITH stopped AS (
     UPDATE agent_runs AS r
     SET
@@ -16,9 +18,28 @@ WITH stopped AS (
     RETURNING r.id
 ),
 
-dropped AS (
+steered AS (
     UPDATE agent_runs AS s
-    SET status = 'ended', outcome = 'cancelled', ended_at = now()
+    SET
+        status = CASE
+            WHEN s.requester = $1 THEN 'ended'
+            WHEN cardinality($4::uuid []) = 0 AND $6::text IS NULL THEN 'ending'
+            ELSE 'queued'
+        END,
+        outcome = CASE
+            WHEN
+                s.requester = $1
+                OR (cardinality($4::uuid []) = 0 AND $6::text IS NULL)
+                THEN 'cancelled'
+        END,
+        stop_by = CASE
+            WHEN
+                s.requester = $1
+                OR (cardinality($4::uuid []) = 0 AND $6::text IS NULL)
+                THEN $1
+        END,
+        ended_at = CASE WHEN s.requester = $1 THEN now() END,
+        into_run = CASE WHEN s.requester = $1 THEN s.into_run END
     FROM stopped
     WHERE s.into_run = stopped.id AND s.status = 'steering'
 )
