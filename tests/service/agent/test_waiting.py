@@ -9,6 +9,7 @@ import pytest
 from chatmesh.agent.adapters.postgres_runs import PER_ROOM, PostgresRuns
 from chatmesh.agent.agents import Agent
 from chatmesh.agent.fairness import Running, Waiting, in_turn
+from chatmesh.agent.ports import UNKNOWN_AGENT_S
 from chatmesh.postgres.database import Connection, Pool
 from chatmesh.wire.runs import RunOutcome
 
@@ -130,7 +131,28 @@ async def test_what_only_has_to_be_ended_needs_no_room(
             )
     finally:
         await connection.close()
-    ending = await book.adopt(10, performing=False, crashes_max=3)
+    ending = await book.adopt(10, performing=False, crashes_max=3, known=["owl"])
     assert {one.channel for one in ending} == {"room:b", "room:c"}
-    others = await book.adopt(10, performing=True, crashes_max=3)
+    others = await book.adopt(10, performing=True, crashes_max=3, known=["owl"])
     assert {one.channel for one in others} == {"room:a", "room:d"}
+
+
+async def test_who_does_not_know_an_agent_leaves_its_runs_to_others(
+    book: PostgresRuns, database_url: str
+) -> None:
+    """The agents file changes in one replica after the other; then it is nobody's."""
+    await wait(database_url, [("a", "x")])
+    owl = Agent(name="owl", title="Owl")
+    (run,) = [one.run for one in await next_ones(book)]
+    (claimed,) = await book.claim([run], [owl], 1)
+    await book.let_go(run, claimed.epoch, 1)
+    assert not await book.adopt(1, performing=True, crashes_max=3, known=["fox"])
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(
+            "update agent_runs set lease_until = now() - make_interval(secs => $1)",
+            UNKNOWN_AGENT_S + 1,
+        )
+    finally:
+        await connection.close()
+    assert await book.adopt(1, performing=True, crashes_max=3, known=["fox"])

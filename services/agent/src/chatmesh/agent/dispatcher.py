@@ -13,10 +13,15 @@ from typing import Final
 from chatmesh.agent.agents import AgentsFile
 from chatmesh.agent.attendance import Doing, Where
 from chatmesh.agent.draft import Shown
-from chatmesh.agent.fairness import in_turn, unblocked
+from chatmesh.agent.fairness import Waiting, in_turn, unblocked
 from chatmesh.agent.news import AgentControl, Say
 from chatmesh.agent.performance import Halt, Performance, Stage
-from chatmesh.agent.ports import Claimed, RunBookUnavailable, Standing
+from chatmesh.agent.ports import (
+    UNKNOWN_AGENT_S,
+    Claimed,
+    RunBookUnavailable,
+    Standing,
+)
 from chatmesh.agent.queue_news import told_positions
 from chatmesh.runtime.tasks import Tasks, heed_cancellation
 from chatmesh.wire.runs import RunStatus
@@ -178,6 +183,7 @@ class Dispatcher:
             able if able > 0 else ENDS_TOGETHER_MAX,
             performing=able > 0,
             crashes_max=self._stage.crashes_max,
+            known=list(self._agents().agents),
         )
         for claimed in adopted:
             self._stage.metrics.takeovers.inc()
@@ -192,8 +198,9 @@ class Dispatcher:
         if free > 0 and not self._leaving:
             known = list(self._agents().agents.values())
             before_s = self._stage.clock.monotonic_s()
+            ours = [one for one in turn if self._may_take(one)]
             able = unblocked(
-                turn, performed, {one.name: one.concurrency for one in known}
+                ours, performed, {one.name: one.concurrency for one in known}
             )
             candidates = [one.run for one in able[: free * _CANDIDATES_PER_PLACE]]
             taken = await book.claim(candidates, known, free)
@@ -205,6 +212,11 @@ class Dispatcher:
         gone = {claimed.run for claimed in taken}
         left = [one for one in turn if one.run not in gone]
         await told_positions(left, self._agents(), book, self._stage.room)
+
+    def _may_take(self, one: Waiting) -> bool:
+        """Whether we know the agent, or nobody who does has come for so long."""
+        waited_s = self._stage.clock.unix_ms() / 1000 - one.created_ms / 1000
+        return one.agent in self._agents().agents or waited_s >= UNKNOWN_AGENT_S
 
     def _begin(self, claimed: Claimed, asked_s: float) -> None:
         self._stage.checkpoint("agent.run_claimed")

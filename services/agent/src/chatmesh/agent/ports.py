@@ -4,7 +4,7 @@ import asyncio
 import enum
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -218,6 +218,13 @@ class Place(NamedTuple):
     queued: bool
 
 
+UNKNOWN_AGENT_S: Final = 30.0
+"""So long a run is left to replicas that know its agent; then it is told that none does.
+
+A changed agents file reaches them one after the other.
+"""
+
+
 class RunBook(Protocol):
     """Where runs are kept. Everything raises RunBookUnavailable.
 
@@ -243,12 +250,13 @@ class RunBook(Protocol):
         ...
 
     async def adopt(
-        self, most: int, *, performing: bool, crashes_max: int
+        self, most: int, *, performing: bool, crashes_max: int, known: Sequence[str]
     ) -> list[Claimed]:
         """Take runs whose owner is gone or has let go, and ends nobody has told.
 
         Without `performing` only what needs no model: ends, and runs that somebody has
-        stopped or that were lost `crashes_max` times.
+        stopped or that were lost `crashes_max` times. Runs of other agents than those
+        `known` are left to others for `UNKNOWN_AGENT_S`.
         """
         ...
 
@@ -307,7 +315,8 @@ class RunBook(Protocol):
     ) -> list[str]:
         """Ask for the end of open runs of a channel: those named, or an agent's, or all.
 
-        `requester`: only of what this person has asked for.
+        `requester`: only of what this person has asked for. What other people said into
+        a run that is stopped is not lost: it waits by itself, or is told to be stopped.
         """
         ...
 

@@ -14,6 +14,7 @@ from chatmesh.agent.conversation import encode as encode_entry
 from chatmesh.agent.draft import Shown
 from chatmesh.agent.fairness import Running, Waiting
 from chatmesh.agent.ports import (
+    UNKNOWN_AGENT_S,
     Claimed,
     Listed,
     Lost,
@@ -110,11 +111,18 @@ class PostgresRuns:
         return [_claimed(row, taken_over=row["epoch"] > 1) for row in rows]
 
     async def adopt(
-        self, most: int, *, performing: bool, crashes_max: int
+        self, most: int, *, performing: bool, crashes_max: int, known: Sequence[str]
     ) -> list[Claimed]:
         with _failures_told():
             rows = await self._leasing.fetch(
-                query("adopt"), self._me, self._lease_s, most, performing, crashes_max
+                query("adopt"),
+                self._me,
+                self._lease_s,
+                most,
+                performing,
+                crashes_max,
+                list(known),
+                UNKNOWN_AGENT_S,
             )
         return [_claimed(row, taken_over=True) for row in rows]
 
