@@ -51,6 +51,8 @@ class Reply:
     """After so many pieces nothing comes any more, and the connection stays open."""
     break_after: int | None = None
     """After so many pieces the connection is cut, without a word."""
+    ends: str = ""
+    """What it says it ended for; none: that it was done, or calls tools."""
     usage: bool = True
     """Whether the server says what was used."""
 
@@ -297,7 +299,7 @@ async def _answer(writer: asyncio.StreamWriter, asked: Asked, reply: Reply) -> N
     for index, tool in enumerate(reply.tools):
         for delta in _tool_deltas(index, tool):
             await _chunk(writer, _delta(asked, {"tool_calls": [delta]}))
-    why = "tool_calls" if reply.tools else "stop"
+    why = reply.ends or ("tool_calls" if reply.tools else "stop")
     await _chunk(writer, _delta(asked, {}, finish_reason=why))
     if reply.usage:
         await _chunk(writer, {**_frame(asked), "choices": [], "usage": _usage(reply)})

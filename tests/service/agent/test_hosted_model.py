@@ -92,6 +92,17 @@ async def test_thinking_and_arguments_are_signs_of_life(
     assert kinds[-1] is Answered
 
 
+@pytest.mark.parametrize("ends", ["length", "content_filter"])
+async def test_half_a_response_is_told_as_such(
+    server: FakeOpenAI, model: Hosted, ends: str
+) -> None:
+    """Its text is kept, and its calls are not made."""
+    server.says(Reply(["So far"], tools=[ADD], ends=ends))
+    response = await answer(model, [])
+    assert (response.text, response.calls) == ("So far", [])
+    assert (response.cut_off, response.cut_by) == (True, ends)
+
+
 async def test_what_is_no_text_is_made_text(server: FakeOpenAI, model: Hosted) -> None:
     """Halves of characters have no UTF-8, and NUL has no place in a database."""
     tools = [ToolUse("a\x00dd\ud83e", {}, id="\x00call_1")]

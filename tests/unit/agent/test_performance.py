@@ -13,6 +13,7 @@ from chatmesh.agent import ending
 from chatmesh.agent.agents import Agent, Limits, ScriptedModel
 from chatmesh.agent.conversation import (
     AgentSaid,
+    Call,
     Entry,
     Journal,
     ModelAsk,
@@ -21,7 +22,7 @@ from chatmesh.agent.conversation import (
 )
 from chatmesh.agent.metrics import Metrics
 from chatmesh.agent.pacing import Windows
-from chatmesh.agent.performance import Halt, Models, Performance, Stage
+from chatmesh.agent.performance import CALLS_MAX, Halt, Models, Performance, Stage
 from chatmesh.agent.ports import (
     Answered,
     Claimed,
@@ -294,3 +295,33 @@ async def test_a_second_wish_while_the_first_is_done() -> None:
         closed.set()
     (answer,) = scene.room.committed
     assert (answer.text, answer.run.reason) == ("So far.", "stopped by ada")
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome", "told"),
+    [("So far", RunOutcome.INTERRUPTED, "So far"), ("", RunOutcome.FAILED, "(the")],
+)
+async def test_a_response_that_was_cut_is_not_completed(
+    text: str, outcome: RunOutcome, told: str
+) -> None:
+    """Who reads it is told that there would have been more; nobody asks for it again."""
+    cut = Responded(1, text, cut_off=True, cut_by="content_filter")
+    said = [TextDelta(text)] if text else []
+    scene = Scene(Script(saying(*said, Answered(cut))))
+    await scene.performance().perform()
+    (answer,) = scene.room.committed
+    assert answer.run.outcome is outcome
+    assert answer.run.reason == "the provider of the model held back the rest"
+    assert answer.text.startswith(told)
+
+
+async def test_a_response_of_nothing_but_calls_is_no_answer() -> None:
+    """There is an end to what one response may ask for, before anything of it is done."""
+    calls = [Call(f"c{n}", "look", "{}") for n in range(CALLS_MAX + 1)]
+    scene = Scene(
+        Script(saying(Answered(Responded(1, "", calls)))), Limits(model_attempts=1)
+    )
+    await scene.performance().perform()
+    (answer,) = scene.room.committed
+    assert answer.run.reason == f"the model called {CALLS_MAX + 1} tools at once"
+    assert not [e for e in scene.room.events if e.type == "TOOL_CALL_START"]

@@ -52,7 +52,9 @@ class Responded(msgspec.Struct, frozen=True, tag="response"):
     raw: bytes = b""
     """The same in the words of the model library: what only it understands is kept too."""
     cut_off: bool = False
-    """Ended by the run for its length."""
+    """It is not whole, and it is the last one of its run."""
+    cut_by: str = ""
+    """Why, as the provider calls it; empty: ended by the run for its length."""
 
 
 class Returned(msgspec.Struct, frozen=True, tag="result"):

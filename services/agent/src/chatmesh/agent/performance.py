@@ -77,6 +77,8 @@ HEARTBEAT_S: Final = 2.0
 """So long nothing is said before a sign of life is given."""
 SEQ_JUMP: Final = 100_000
 """More events than an owner can have told since its last checkpoint."""
+CALLS_MAX: Final = 128
+"""Calls of tools in one response; with more of them it is no answer."""
 _RETRY_BASE_S: Final = 0.1
 _RETRY_CAP_S: Final = 2.0
 _MODEL_BASE_S: Final = 0.5
@@ -345,8 +347,9 @@ class Performance:
             await self._respond()
 
     def _completed(self) -> Ending:
-        if self._journal.responses[-1].cut_off:
-            return Ending(RunOutcome.INTERRUPTED, "the answer grew too long", "length")
+        last = self._journal.responses[-1]
+        if last.cut_off:
+            return Ending(RunOutcome.INTERRUPTED, _cut(last), last.cut_by or "length")
         return COMPLETED
 
     def _heed(self) -> None:
@@ -552,6 +555,13 @@ class Performance:
         )
         self._stop_flushing()
         self._tell(self._draft.end_text(self._window_ms))
+        if len(response.calls) > CALLS_MAX:
+            raise ModelFailed(
+                f"the model called {len(response.calls)} tools at once", passing=True
+            )
+        if not response.text.strip() and response.cut_off:
+            # The same request would come to the same end.
+            raise ModelFailed(_cut(response), passing=False)
         if not response.text.strip() and not response.calls:
             raise ModelFailed("the model said nothing", passing=True)
         return response
@@ -809,3 +819,14 @@ class Performance:
         self._told_s = self._stage.clock.monotonic_s()
         self._stage.metrics.events.inc(len(events))
         return self._stage.room.tell(self.agent, events)
+
+
+def _cut(response: Responded) -> str:
+    """Why a response is not whole, in words for people."""
+    match response.cut_by:
+        case "content_filter":
+            return "the provider of the model held back the rest"
+        case "length":
+            return "the model used up the tokens of one response"
+        case _:
+            return "the answer grew too long"

@@ -72,6 +72,8 @@ _NO_KEY: Final = "none"
 """Endpoints without keys ignore it; the client library wants one."""
 _PASSING_STATUS: Final = frozenset((408, 409, 425, 429))
 _SERVER_ERROR: Final = 500
+_CUT: Final = frozenset(("length", "content_filter"))
+"""Reasons to end that are none of the model's own."""
 _HALVES: Final = re.compile("[\ud800-\udfff]")
 """Surrogates: a character that was escaped whole has none left."""
 
@@ -156,6 +158,16 @@ def _responded(response: ModelResponse, step: int) -> Responded:
     cleaned = [
         Call(_clean(one.id), _clean(one.name), _clean(one.arguments)) for one in calls
     ]
+    if response.finish_reason in _CUT:
+        # Calls of half a response are not made: the last one is cut as well, and what
+        # would have come between them nobody knows.
+        return Responded(
+            step,
+            _clean(text),
+            usage=usage,
+            cut_off=True,
+            cut_by=response.finish_reason or "",
+        )
     # What had to be cleaned goes back to the model as it is kept here, and not as it came.
     as_said = _clean(text) == text and cleaned == calls
     raw = _raw(response) if as_said else b""
