@@ -11,7 +11,7 @@ from chatmesh.agent.conversation import (
     Returned,
     Turn,
 )
-from chatmesh.agent.ports import Answered, TextDelta
+from chatmesh.agent.ports import Answered, StillThere, TextDelta
 from chatmesh.agent.tools.port import ToolOffer
 from chatmesh.runtime.clock import SystemClock
 
@@ -96,4 +96,6 @@ async def test_its_stream_is_its_text() -> None:
                     said += text
                 case Answered(response=response):
                     whole = response.text
+                case StillThere():
+                    pass  # Nothing to show.
     assert said == whole == script(ask(PersonSaid("ada", "hello  you")), 1)[0]
