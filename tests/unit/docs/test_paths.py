@@ -7,6 +7,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 _LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)")
+_CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+"""Has brackets of its own."""
 _PATH = re.compile(
     r"`((?:libs|services|clients|tools|tests|web|deploy|docs|bench)/[\w./-]+)`"
 )
@@ -26,7 +28,7 @@ def test_every_file_a_page_names_exists(page: Path) -> None:
     """A reader who follows a link arrives."""
     text = page.read_text(encoding="utf-8")
 
-    linked = {page.parent / target for target in _LINK.findall(text)}
+    linked = {page.parent / target for target in _LINK.findall(_CODE.sub("", text))}
     named = {ROOT / path for path in _PATH.findall(text)}
 
     assert sorted(str(p) for p in linked | named if not p.exists()) == []
