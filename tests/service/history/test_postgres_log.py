@@ -47,6 +47,39 @@ class TestPostgresLog(LogPromises):
     pass
 
 
+async def test_what_a_namespace_keeps_no_longer_is_not_shown(
+    log: PostgresLog, database_url: str
+) -> None:
+    """Before retention has been there; a gateway that closes a hole still sees it."""
+    names = ("small:a", "short:a", "room:a")
+    for name in names:
+        await append_patiently(log, *((name, str(n), "x") for n in range(5)))
+    kept = [Rule("small", 2, 0), Rule("short", 0, 1)]
+    keeping = PostgresLog(
+        connection(database_url),
+        Pool([connection(database_url)]),
+        read_within_s=5,
+        kept=kept,
+    )
+
+    async def seen(*, whole: bool = False) -> list[int]:
+        specs = [forward(name, limit=10)._replace(whole=whole) for name in names]
+        pages = await keeping.read(specs)
+        return [len(page.entries) for page in pages]
+
+    async def expired() -> bool:
+        return await seen() == [2, 0, 5]
+
+    try:
+        await eventually(expired)
+        assert await seen(whole=True) == [5, 5, 5]
+        (page,) = await keeping.read([forward("small:a", limit=10)])
+        assert [one.offset for one in page.entries] == [4, 5]
+        assert page.standing.floor == 3
+    finally:
+        keeping.close()
+
+
 async def test_two_committers_cost_time_not_truth(
     log: PostgresLog, database_url: str
 ) -> None:

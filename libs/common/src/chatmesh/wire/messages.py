@@ -159,6 +159,9 @@ class Read(msgspec.Struct, array_like=True, frozen=True):
     bytes_max: int = 0
     """0 means the server's own limit."""
     traceparent: str = ""
+    whole: bool = False
+    """Also what its namespace keeps no longer, while it is there: live delivery goes on
+    over a hole, whatever retention shows to those who come back."""
 
 
 class Reads(msgspec.Struct, array_like=True, frozen=True, tag="read"):

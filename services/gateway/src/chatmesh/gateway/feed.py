@@ -434,6 +434,7 @@ class Feed:
                 since=stream.top,
                 limit=limits.PAGE_ENTRIES_MAX,
                 bytes_max=limits.PAGE_BYTES_MAX,
+                whole=True,
             ),
         )
         channel.verifying = verifying

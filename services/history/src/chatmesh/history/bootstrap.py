@@ -63,7 +63,12 @@ class History:
         )
         self._lease_connection = Connection.of(settings, SECTION)
         self._logs = [
-            PostgresLog(writer, self._readers, read_within_s=settings.read_timeout_s)
+            PostgresLog(
+                writer,
+                self._readers,
+                read_within_s=settings.read_timeout_s,
+                kept=rules(settings.namespaces),
+            )
             for writer in self._writers
         ]
         self._shares = Shares(

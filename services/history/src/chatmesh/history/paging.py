@@ -40,6 +40,7 @@ def bounded(read: Read) -> ReadSpec:
         min(read.limit, limits.PAGE_ENTRIES_MAX),
         read.reverse,
         min(read.bytes_max or limits.PAGE_BYTES_MAX, limits.PAGE_BYTES_MAX),
+        read.whole,
     )
 
 

@@ -103,6 +103,8 @@ class ReadSpec(NamedTuple):
     limit: int
     reverse: bool
     bytes_max: int
+    whole: bool = False
+    """Also what its namespace keeps no longer, while it is there."""
 
 
 class PageRead(NamedTuple):

@@ -32,11 +32,21 @@ class PostgresLog:
     """`ports.Log`, `Catalogue`, `Retention`, `Attempts`; appends have their connection."""
 
     def __init__(
-        self, writer: Connection, readers: Pool, *, read_within_s: float
+        self,
+        writer: Connection,
+        readers: Pool,
+        *,
+        read_within_s: float,
+        kept: Sequence[RetentionRule] = (),
     ) -> None:
         self._writer = writer
         self._readers = readers
         self._read_within_s = read_within_s
+        self._kept = (
+            [rule.namespace for rule in kept],
+            [rule.size for rule in kept],
+            [float(rule.age_s) for rule in kept],
+        )
 
     async def append(self, columns: Columns) -> list[Placed]:
         arguments: list[list[Any]] = [
@@ -84,6 +94,8 @@ class PostgresLog:
             [spec.limit for spec in specs],
             [spec.reverse for spec in specs],
             [spec.bytes_max for spec in specs],
+            [spec.whole for spec in specs],
+            *self._kept,
             within_s=self._read_within_s,
         )
         pages: dict[int, PageRead] = {}
