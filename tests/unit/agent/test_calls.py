@@ -64,6 +64,17 @@ def test_a_snapshot_of_a_busy_room_fits_into_one_answer() -> None:
     assert all(len(run["steps"][0]["text"]) == 10_000 for run in found)
 
 
+def test_a_snapshot_leaves_out_no_run() -> None:
+    """What does not fit even so is there without its text."""
+    runs = [shown(n, "x" * 20_000, "y" * 8000) for n in range(200)]
+    found = fitting(runs)
+    assert len(msgspec.json.encode(found)) <= limits.SERVICE_ANSWER_BYTES_MAX
+    assert [run["run"] for run in found] == [str(n) for n in range(200)]
+    whole = [bool(run["steps"]) for run in found]
+    assert whole[0]
+    assert not whole[-1]
+
+
 def test_a_small_snapshot_is_whole() -> None:
     """Nothing is cut that fits."""
     assert fitting([shown(1, "x", "y" * 8000)]) == [shown(1, "x", "y" * 8000)]

@@ -36,6 +36,7 @@ from chatmesh.agent.ports import (
 from chatmesh.agent.tools.port import ToolBus
 from chatmesh.runtime import checkpoints
 from chatmesh.runtime.tracing import Tracing
+from chatmesh.wire import errors
 from chatmesh.wire.messages import Entry as LogEntry
 from chatmesh.wire.messages import Outcome
 from chatmesh.wire.runs import (
@@ -325,3 +326,35 @@ async def test_a_response_of_nothing_but_calls_is_no_answer() -> None:
     (answer,) = scene.room.committed
     assert answer.run.reason == f"the model called {CALLS_MAX + 1} tools at once"
     assert not [e for e in scene.room.events if e.type == "TOOL_CALL_START"]
+
+
+async def test_an_answer_the_room_never_takes_is_told_in_one_line() -> None:
+    """Whatever ends a run says so; the line has nothing in it that was refused."""
+    scene = Scene(Script(saying(Answered(Responded(1, "Far too much.")))))
+
+    def refuses(answer: Answer) -> Outcome | None:
+        if "much" not in answer.text:
+            return None
+        reply = errors.BAD_REQUEST
+        return Outcome(
+            1, "room:a", "m", error_code=reply.code, error_message="too large"
+        )
+
+    scene.room.refuses = refuses
+    await scene.performance().perform()
+    (answer,) = scene.room.committed
+    assert answer.text == "(the room did not take the answer: too large)"
+    assert answer.run.outcome is RunOutcome.FAILED
+    assert scene.book.decided == [RunOutcome.COMPLETED, RunOutcome.FAILED]
+    assert scene.book.ended == 1
+    assert scene.room.events[-1].type == "RUN_ERROR"
+
+
+async def test_an_answer_that_is_there_already_is_no_failure() -> None:
+    """A redelivered answer that differs is the room's own one all the same."""
+    scene = Scene(Script(saying(Answered(Responded(1, "Done.")))))
+    conflict = Outcome(1, "room:a", "m", error_code=errors.CONFLICT.code)
+    scene.room.refuses = lambda _: conflict
+    await scene.performance().perform()
+    assert scene.book.decided == [RunOutcome.COMPLETED]
+    assert scene.room.events[-1].type == "RUN_FINISHED"

@@ -321,7 +321,11 @@ _Making: TypeAlias = "asyncio.Task[msgspec.Raw | RunBookUnavailable]"
 
 
 def fitting(shown: list[Shown]) -> list[Any]:
-    """As much of the live runs as one answer holds; the text goes before everything else."""
+    """As much of the live runs as one answer holds; the text goes before everything else.
+
+    No run is left out: who is shown too little of one asks for it once more, and who is
+    shown nothing does not know that it can be stopped.
+    """
     if len(_encode(shown)) <= limits.SERVICE_ANSWER_BYTES_MAX - limits.KIB:
         return list(shown)
     plain: list[dict[str, Any]] = [msgspec.to_builtins(one) for one in shown]
@@ -330,8 +334,13 @@ def fitting(shown: list[Shown]) -> list[Any]:
             for tool in step["tools"]:
                 tool["arguments"] = tool["arguments"][:_TEXT_CHARS_MAX]
                 tool["result"] = tool["result"][:_TEXT_CHARS_MAX]
-    while len(_encode(plain)) > limits.SERVICE_ANSWER_BYTES_MAX - limits.KIB:
-        plain.pop()
+    size = len(_encode(plain))
+    for run in reversed(plain):
+        if size <= limits.SERVICE_ANSWER_BYTES_MAX - limits.KIB:
+            break
+        size -= len(_encode(run))
+        run["steps"] = []
+        size += len(_encode(run))
     return list(plain)
 
 

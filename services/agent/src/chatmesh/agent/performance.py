@@ -692,7 +692,9 @@ class Performance:
 
     async def _tell_for_good(self, over: Ending, body: bytes) -> None:
         claimed, stage = self.claimed, self._stage
-        await self._commit(body)
+        refused = await self._commit(body)
+        if refused:
+            over = await self._say_instead(refused)
         stage.checkpoint("agent.answer_committed")
         released = await self._patiently(
             lambda: stage.book.end(claimed.run, claimed.epoch)
@@ -709,8 +711,25 @@ class Performance:
         stage.metrics.runs_ended.labels(over.outcome.value).inc()
         stage.metrics.run_seconds.observe(self._duration_ms / 1000)
 
-    async def _commit(self, body: bytes) -> None:
-        """Publish the answer until history has it. Raises Lost."""
+    async def _say_instead(self, refused: str) -> Ending:
+        """The answer can never be had: one line that nothing can be held against."""
+        claimed, book = self.claimed, self._stage.book
+        over = Ending(
+            RunOutcome.FAILED, f"the room did not take the answer: {refused}", "refused"
+        )
+        body = self._answer(over, text="", tools=False)
+        await self._patiently(
+            lambda: book.decide(
+                claimed.run, claimed.epoch, over.outcome, over.reason, body
+            )
+        )
+        # Where that is refused as well nothing durable can be said, and what follows
+        # reaches those who look on.
+        await self._commit(body)
+        return over
+
+    async def _commit(self, body: bytes) -> str:
+        """Publish the answer until history has it; why it never will. Raises Lost."""
         claimed, stage = self.claimed, self._stage
         backoff = Backoff(_RETRY_BASE_S, _RETRY_CAP_S, stage.chance)
         while True:
@@ -729,32 +748,34 @@ class Performance:
                 _log.warning("answer not committed yet", extra={"cause": str(error)})
             else:
                 if not outcome.error_code:
-                    return
+                    return ""
                 if outcome.error_code == errors.SUPERSEDED.code:
                     raise Lost
                 if not outcome.error_temporary:
-                    self._refused(outcome.error_code, outcome.error_message)
-                    return
+                    return self._refused(outcome.error_code, outcome.error_message)
             stage.metrics.commit_retries.inc()
             await stage.clock.sleep(backoff.next_s())
 
-    def _refused(self, code: int, message: str) -> None:
-        """History will never take this answer: the run ends all the same."""
+    def _refused(self, code: int, message: str) -> str:
+        """History will never take this answer: why, unless the room has one."""
         if code == errors.CONFLICT.code:
             # An answer with this id is there, and it is the one the room has.
             _log.warning("answered already", extra={"run": self.run_id})
-            return
+            return ""
         self._stage.metrics.answers_refused.inc()
         _log.error(
             "history refuses an answer",
             extra={"run": self.run_id, "code": code, "cause": message},
         )
+        return message or f"error {code}"
 
-    def _answer(self, over: Ending) -> bytes:
+    def _answer(
+        self, over: Ending, *, text: str | None = None, tools: bool = True
+    ) -> bytes:
         models = self._stage.models(self.agent)
-        if over is COMPLETED:
+        if text is None and over is COMPLETED:
             text = joined(response.text for response in self._journal.responses)
-        else:
+        elif text is None:
             text = self._draft.all_text
         return ending.answer(
             run=self.claimed.run,
@@ -768,7 +789,8 @@ class Performance:
             usage=self._usage(),
             duration_ms=self._duration_ms,
             tools=[
-                AnswerTool(one.name, one.outcome) for one in self._journal.own.results
+                AnswerTool(one.name, one.outcome)
+                for one in (self._journal.own.results if tools else ())
             ],
             retry_of=self.claimed.retry_of,
         )
