@@ -107,13 +107,16 @@ class WorkLink:
         options: LinkOptions,
         *,
         partition_source: Callable[[int], Source],
-        requests: Source,
+        requests: Source | None,
         hear: Callable[[int, DeliveredMessage], None],
         ask: Callable[[DeliveredMessage], None],
         clock: Clock,
         state: Callable[[str], None] = lambda _reason: None,
     ) -> None:
-        """`state` hears, with each look, why the link does not serve; empty: it does."""
+        """`state` hears, with each look, why the link does not serve; empty: it does.
+
+        Without `requests` nobody is answered, and this link takes no one's turn.
+        """
         self._options = options
         self._state = state
         self._partition_source = partition_source
@@ -166,10 +169,11 @@ class WorkLink:
                 self._outgoing = Outgoing(self._amqp, cast("AmqpChannel", publishing))
                 for channel in (work, self._control, self._careful, publishing):
                     when_closed(channel, self._closed)
-                self._answering = self._subscriber(
-                    self._requests, self._on_request, self._requests_channel
-                )
-                await self._answering.start()
+                if self._requests is not None:
+                    self._answering = self._subscriber(
+                        self._requests, self._on_request, self._requests_channel
+                    )
+                    await self._answering.start()
 
     async def run(self) -> None:
         """Serve until the link ends. Raises LinkLost with the cause, always."""
@@ -423,7 +427,8 @@ class WorkLink:
             return seen.consumer_count or 0
 
         with losses_as(_lost):
-            for queue in (self._requests.queue, *self._private):
+            shared = () if self._requests is None else (self._requests.queue,)
+            for queue in (*shared, *self._private):
                 if not await count(queue):
                     raise LinkLost(f"the broker knows no consumer of {queue}")
             for partition, subscriber in list(self._partitions.items()):

@@ -139,13 +139,18 @@ class Performance:
         stage: Stage,
         *,
         lease_ends_s: float,
+        abandoned: bool = False,
     ) -> None:
-        """`agent` is None when the agents file does not know it any more."""
+        """`agent` is None when the agents file does not know it any more.
+
+        `abandoned`: no replica has gone on with it, and it is only to be ended.
+        """
         self.claimed = claimed
         self.agent = agent or Agent(name=claimed.agent, title=claimed.agent)
         self.lease_ends_s = lease_ends_s
         """When the lease ends unless it is renewed, by the clock."""
         self._known = agent is not None
+        self._abandoned = abandoned
         self._stage = stage
         self._journal = Journal()
         self._draft = Draft(
@@ -266,10 +271,10 @@ class Performance:
 
     async def _until_over(self) -> Ending | None:
         """Perform until the end is known; None when that is for somebody else to say."""
-        left_s = self.agent.limits.duration_s
-        left_s -= (self.claimed.now_ms - self.claimed.started_ms) / 1000
+        # What is over in any case is told with the text there is, which takes its time.
+        left_s = self._left_s if self._beyond_hope() is None else None
         try:
-            async with asyncio.timeout(max(0.0, left_s)) as self._scope:
+            async with asyncio.timeout(left_s) as self._scope:
                 if self._halt is not None:
                     self.halt(self._halt)
                 return await self._play()
@@ -308,12 +313,33 @@ class Performance:
                     RunOutcome.INTERRUPTED, "another message came first", "interrupted"
                 )
             case None:
-                limit_s = self.agent.limits.duration_s
-                return Ending(
-                    RunOutcome.FAILED,
-                    f"it took longer than {limit_s:g} seconds",
-                    "deadline",
-                )
+                return self._too_long().ending
+
+    @property
+    def _left_s(self) -> float:
+        """Of the time a run may take, when this performance of it began."""
+        spent_ms = self.claimed.now_ms - self.claimed.started_ms
+        return self.agent.limits.duration_s - spent_ms / 1000
+
+    def _too_long(self) -> Ends:
+        limit_s = self.agent.limits.duration_s
+        return ending.failed(f"it took longer than {limit_s:g} seconds", "deadline")
+
+    def _beyond_hope(self) -> Ends | None:
+        """Why this run is not gone on with, if it is not."""
+        claimed = self.claimed
+        if self._abandoned:
+            return ending.interrupted("nobody was there to go on with it", "abandoned")
+        if not self._known:
+            return ending.failed(
+                f"no agent is called {claimed.agent} any more", "unknown_agent"
+            )
+        if claimed.crashes >= self._stage.crashes_max:
+            return ending.interrupted(
+                f"it was lost {claimed.crashes} times with the process that ran it",
+                "crashed",
+            )
+        return self._too_long() if self._left_s <= 0 else None
 
     async def _play(self) -> Ending:
         """Go on from where the journal ends."""
@@ -321,15 +347,8 @@ class Performance:
         self._journal = await self._patiently(lambda: book.journal(claimed.run))
         self._journal.carried = claimed.carried
         await self._appear()
-        if not self._known:
-            raise ending.failed(
-                f"no agent is called {claimed.agent} any more", "unknown_agent"
-            )
-        if claimed.crashes >= self._stage.crashes_max:
-            raise ending.interrupted(
-                f"it was lost {claimed.crashes} times with the process that ran it",
-                "crashed",
-            )
+        if claimed.stop_by is None and (over := self._beyond_hope()) is not None:
+            raise over
         if claimed.stop_by is not None:
             interrupt = claimed.stop_reason == Halt.INTERRUPT.value
             self.halt(Halt.INTERRUPT if interrupt else Halt.STOP, claimed.stop_by)
@@ -374,7 +393,7 @@ class Performance:
         for response in self._journal.responses:
             events += self._retold(response)
         self._tell(events)
-        hopeless = claimed.crashes >= self._stage.crashes_max or not self._known
+        hopeless = self._beyond_hope() is not None
         if (hopeless or claimed.stop_by is not None) and last is not None:
             self._show_partial(last)
 

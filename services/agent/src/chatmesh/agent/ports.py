@@ -260,6 +260,10 @@ class RunBook(Protocol):
         """
         ...
 
+    async def reap(self, after_s: float, most: int) -> list[Claimed]:
+        """Take runs, and ends, that no replica has gone on with for so long."""
+        ...
+
     async def renew(self, runs: Sequence[str]) -> list[Renewed]:
         """Renew the lease of these; what does not come back is no longer ours."""
         ...

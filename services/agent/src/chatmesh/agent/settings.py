@@ -41,6 +41,9 @@ class Settings(ServiceSettings):
     sweep_s: Seconds = 1.0
     """How often each replica looks for runs that wait, or whose owner is gone."""
 
+    reap_after_s: Seconds = 60.0
+    """What no replica has taken over so long after its lease, the reaper ends as interrupted, with the text there is."""
+
     crashes_max: Annotated[int, pydantic.Field(ge=1, le=20)] = 3
     """Owners that may die over one run; then it ends as interrupted, with the text there is."""
 

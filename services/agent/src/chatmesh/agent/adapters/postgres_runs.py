@@ -126,6 +126,13 @@ class PostgresRuns:
             )
         return [_claimed(row, taken_over=True) for row in rows]
 
+    async def reap(self, after_s: float, most: int) -> list[Claimed]:
+        with _failures_told():
+            rows = await self._leasing.fetch(
+                query("reap"), self._me, self._lease_s, most, after_s
+            )
+        return [_claimed(row, taken_over=True) for row in rows]
+
     async def positions(
         self, places: Sequence[tuple[str, int]]
     ) -> list[tuple[str, int, int]]:

@@ -85,8 +85,12 @@ class RabbitLink:
         tasks: Tasks,
         clock: Clock,
         state: Callable[[str], None],
+        serving: bool = True,
     ) -> None:
-        """`life` names this one life among all lives of all replicas."""
+        """`life` names this one life among all lives of all replicas.
+
+        Without `serving` calls are left to others.
+        """
         self._topics = options.topics
         self._life = life
         self._hear = hear
@@ -107,7 +111,9 @@ class RabbitLink:
                 AGENT_SERVICE,
                 "agent calls",
                 _documents_calls,
-            ),
+            )
+            if serving
+            else None,
             hear=self._on_message,
             ask=self._on_call,
             clock=clock,
