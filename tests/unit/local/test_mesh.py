@@ -21,6 +21,7 @@ def test_a_fixed_plan_follows_from_its_first_port() -> None:
 def test_what_is_listed_is_what_is_used() -> None:
     """A busy port is found before anything starts, so the list has to be complete."""
     plan = replace(PLAN, base_port=8001, gateways=3, histories=2, agents=2)
+    plan = replace(plan, tool_workers=1, reapers=1)
     planned = Mesh(plan)
 
     used = [gateway.port for gateway in planned.gateways]

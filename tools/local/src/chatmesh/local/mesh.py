@@ -22,6 +22,7 @@ OTHER_SERVICES: Final = ("presence",)
 """Started when they are there; each has one HTTP port."""
 AGENT: Final = "agent"
 TOOLS: Final = "agent.tools.worker"
+REAPER: Final = "agent.reaper"
 
 _PASSED_ON: Final = ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "PYTHONDONTWRITEBYTECODE")
 
@@ -52,6 +53,8 @@ class Plan:
     """Replicas of the agent service."""
     tool_workers: int = 0
     """Workers of the tools that come with the agent service."""
+    reapers: int = 0
+    """Processes that end what no agent goes on with."""
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
     """`CHATMESH_…` variables for every process; they beat what is set here."""
     base_port: int | None = None
@@ -71,6 +74,7 @@ HISTORY_SHIFT: Final = 1009
 OTHER_SHIFTS: Final[Mapping[str, int]] = {"presence": 1019}
 AGENT_SHIFT: Final = 1029
 TOOLS_SHIFT: Final = 1059
+REAPER_SHIFT: Final = 1069
 GATEWAYS_MAX_ON_FIXED_PORTS: Final = 9
 """One more and a gateway's HTTP port would be history's."""
 
@@ -85,6 +89,7 @@ def fixed_ports(plan: Plan) -> list[int]:
     shifts += [OTHER_SHIFTS[name] for name in plan.others]
     shifts += [AGENT_SHIFT + number for number in range(plan.agents)]
     shifts += [TOOLS_SHIFT + number for number in range(plan.tool_workers)]
+    shifts += [REAPER_SHIFT + number for number in range(plan.reapers)]
     return [plan.base_port + shift for shift in shifts]
 
 
@@ -152,6 +157,9 @@ class Mesh:
         self.tool_workers: list[Service] = [
             self._tool_worker(number) for number in range(plan.tool_workers)
         ]
+        self.reapers: list[Service] = [
+            self._reaper(number) for number in range(plan.reapers)
+        ]
 
     @property
     def services(self) -> list[Service]:
@@ -160,6 +168,7 @@ class Mesh:
             *self.others,
             *self.agents,
             *self.tool_workers,
+            *self.reapers,
             *self.gateways,
         ]
 
@@ -194,6 +203,7 @@ class Mesh:
             self.others,
             self.agents,
             self.tool_workers,
+            self.reapers,
             self.gateways,
         )
 
@@ -264,6 +274,15 @@ class Mesh:
         http_port = port_of(self.plan, AGENT_SHIFT + number)
         own = {"CHATMESH_AGENT_PORT": str(http_port)}
         command = self._command(name, AGENT, own, self.plan.grace.agent_s)
+        return Service(
+            command, http_port=http_port, log=self._log(name), sink=self._sink
+        )
+
+    def _reaper(self, number: int) -> Service:
+        name = f"reaper-{number + 1}"
+        http_port = port_of(self.plan, REAPER_SHIFT + number)
+        own = {"CHATMESH_AGENT_PORT": str(http_port)}
+        command = self._command(name, REAPER, own, self.plan.grace.other_s)
         return Service(
             command, http_port=http_port, log=self._log(name), sink=self._sink
         )
