@@ -2,7 +2,9 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { type RunSnapshot, readRunEvent, readSnapshots } from "./run-events";
 import {
+  isLifeless,
   isMissing,
+  LIFELESS_MS,
   NO_RUNS,
   type Run,
   type Runs,
@@ -108,6 +110,15 @@ describe("silence", () => {
   it("makes one ask", () => {
     expect(wantsSnapshot(started, NOW_MS + SILENT_MS - 1)).toBe(false);
     expect(wantsSnapshot(started, NOW_MS + SILENT_MS)).toBe(true);
+  });
+
+  it("is said once it is too long for a takeover", () => {
+    const run = [...started.live.values()][0] as Run;
+    expect(isLifeless(run, NOW_MS + LIFELESS_MS - 1)).toBe(false);
+    expect(isLifeless(run, NOW_MS + LIFELESS_MS)).toBe(true);
+    const after = NOW_MS + LIFELESS_MS;
+    expect(isLifeless({ ...run, status: "queued" }, after)).toBe(false);
+    expect(isLifeless({ ...run, ended: true }, after)).toBe(false);
   });
 
   it("ends a run that nobody knows any more", () => {

@@ -91,6 +91,9 @@ const OVER_MAX = 500;
 /** A run says something every two seconds; this long without a word is suspicious. */
 export const SILENT_MS = 8_000;
 
+/** A takeover takes 15 seconds at most; so long without a word there is nobody at work. */
+export const LIFELESS_MS = 20_000;
+
 /** One event, whenever it comes. */
 export function told(runs: Runs, event: RunEvent, nowMs: number): Runs {
   if (runs.over.has(event.run)) {
@@ -162,6 +165,11 @@ export function wantsSnapshot(runs: Runs, nowMs: number): boolean {
 /** Something that was said is not here: a snapshot has it. */
 export function isMissing(run: Run): boolean {
   return run.stale || run.ahead.length > 0;
+}
+
+/** Nobody seems to be at work on it. Whoever waits in line says nothing, and is all right. */
+export function isLifeless(run: Run, nowMs: number): boolean {
+  return !run.ended && run.status !== "queued" && nowMs - run.heardMs >= LIFELESS_MS;
 }
 
 /** The text of a run as it stands. */

@@ -13,7 +13,13 @@ import {
 import { isRecord } from "../model/entries";
 import type { Refusal } from "../model/outbox";
 import { AGENT_PREFIX, type AnswerRun, asText } from "../model/run-events";
-import type { Approval, Run, ToolCall } from "../model/runs";
+import {
+  type Approval,
+  isLifeless,
+  LIFELESS_MS,
+  type Run,
+  type ToolCall,
+} from "../model/runs";
 import { Avatar, hueOf } from "./avatar";
 import { Alert, Check, Stop, Wrench } from "./icons";
 import { Markdown } from "./markdown";
@@ -89,17 +95,36 @@ function RunBubble({ chat, agents, run }: Props) {
   );
 }
 
+/** Whether nobody seems to be at work, as time passes. */
+function useLifeless(run: Run): boolean {
+  const [, look] = useState(0);
+  const now = Date.now();
+  const lifeless = isLifeless(run, now);
+  useEffect(() => {
+    if (lifeless || run.ended) {
+      return;
+    }
+    const timer = setTimeout(
+      () => look(Date.now()),
+      Math.max(0, run.heardMs + LIFELESS_MS - Date.now()),
+    );
+    return () => clearTimeout(timer);
+  }, [lifeless, run.ended, run.heardMs]);
+  return lifeless;
+}
+
 function StatusLine({ run }: { run: Run }) {
+  const lifeless = useLifeless(run);
   return (
     <span class="run-status" data-testid="run-status">
-      {!run.ended && (
+      {!run.ended && !lifeless && (
         <span class="dots" aria-hidden="true">
           <i />
           <i />
           <i />
         </span>
       )}
-      {statusInWords(run)}
+      {lifeless ? "gives no sign of life" : statusInWords(run)}
     </span>
   );
 }
