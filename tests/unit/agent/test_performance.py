@@ -20,6 +20,7 @@ from chatmesh.agent.conversation import (
     PersonSaid,
     Responded,
 )
+from chatmesh.agent.draft import Shown, StepShown
 from chatmesh.agent.metrics import Metrics
 from chatmesh.agent.pacing import Windows
 from chatmesh.agent.performance import CALLS_MAX, Halt, Models, Performance, Stage
@@ -58,6 +59,7 @@ class Book:
         self.decided: list[RunOutcome] = []
         self.ended = 0
         self.let_go_of = 0
+        self.seen: Shown | None = None
 
     async def journal(self, run: str) -> Journal:
         await asyncio.sleep(0)
@@ -66,6 +68,10 @@ class Book:
     async def keep(self, run: str, epoch: int, place: int, entry: Entry) -> None:
         await asyncio.sleep(0)
         self.kept.append(entry)
+
+    async def last_shown(self, run: str) -> Shown | None:
+        await asyncio.sleep(0)
+        return self.seen
 
     async def steered(self, run: str) -> None:
         await asyncio.sleep(0)
@@ -148,7 +154,9 @@ class Scene:
     room: TheRoom = field(default_factory=TheRoom)
     clock: ManualClock = field(default_factory=ManualClock)
 
-    def performance(self) -> Performance:
+    def performance(
+        self, claimed: Claimed | None = None, *, abandoned: bool = False
+    ) -> Performance:
         choice = ScriptedModel(kind="scripted")
         models = Models(self.model, choice)
         stage = Stage(
@@ -167,7 +175,13 @@ class Scene:
         )
         agent = Agent(name="owl", title="Owl", limits=self.limits)
         ends_s = self.clock.monotonic_s() + 3600
-        return Performance(_claimed(), agent, stage, lease_ends_s=ends_s)
+        return Performance(
+            claimed or _claimed(),
+            agent,
+            stage,
+            lease_ends_s=ends_s,
+            abandoned=abandoned,
+        )
 
 
 def _claimed() -> Claimed:
@@ -358,3 +372,39 @@ async def test_an_answer_that_is_there_already_is_no_failure() -> None:
     await scene.performance().perform()
     assert scene.book.decided == [RunOutcome.COMPLETED]
     assert scene.room.events[-1].type == "RUN_FINISHED"
+
+
+@pytest.mark.parametrize(
+    ("late_ms", "abandoned", "reason"),
+    [
+        (0, True, "nobody was there to go on with it"),
+        (10**9, True, "nobody was there to go on with it"),
+        (10**9, False, "it took longer than 600 seconds"),
+    ],
+)
+async def test_what_is_only_ended_keeps_its_text(
+    late_ms: int, *, abandoned: bool, reason: str
+) -> None:
+    """Also where its time had passed before anybody came to take it over."""
+    scene = Scene(Script())
+    scene.book.seen = Shown(
+        run="r",
+        agent="owl",
+        title="Owl",
+        picture="",
+        trigger="m",
+        requester="ada",
+        attempt=1,
+        epoch=1,
+        step=1,
+        seq=7,
+        status="streaming",
+        status_detail={},
+        started_ms=0,
+        steps=[StepShown(1, "So far.", [])],
+    )
+    claimed = _claimed()._replace(taken_over=True, epoch=2, now_ms=late_ms)
+    await scene.performance(claimed, abandoned=abandoned).perform()
+    (answer,) = scene.room.committed
+    assert (answer.text, answer.run.reason) == ("So far.", reason)
+    assert not scene.model.asked

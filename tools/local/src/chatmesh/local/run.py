@@ -253,7 +253,7 @@ class Run:
             agents=wishes.agents if mesh.agent_there() else 0,
             # Without them agents can only talk.
             tool_workers=1 if wishes.agents and mesh.agent_there() else 0,
-            # And without it, nobody ends what they leave behind when they are gone.
+            # Without it nobody ends what they leave behind when all of them are gone.
             reapers=1 if wishes.agents and mesh.agent_there() else 0,
             base_port=wishes.base_port,
             environ=self._inherited(),
