@@ -107,12 +107,12 @@ async def test_a_stop_swallows_nobody_elses_question(
     stage: Stage, replica: Replica
 ) -> None:
     """What others said into a stopped answer gets its own; the stopper's words do not."""
-    del replica
     stage.model.says(SLOW)
     await stage.say("@owl go")
     run = await streaming(stage)
     await stage.say("@owl and this?", user="eve")
     await stage.say("@owl or that?", user="bob")
+    await stage.until(lambda: replica.counted("triggers_total", became="steering") == 2)
     await stage.call("run.stop", user="bob", run=run)
     stopped, other = await stage.answered(2)
     assert stopped.run.outcome is RunOutcome.CANCELLED
@@ -124,11 +124,11 @@ async def test_a_stop_of_all_is_told_to_whoever_had_asked(
     stage: Stage, replica: Replica
 ) -> None:
     """Silence was wanted, so nothing is answered; but nobody waits for nothing."""
-    del replica
     stage.model.says(SLOW)
     await stage.say("@owl go")
     await streaming(stage)
     trigger = await stage.say("@owl and this?", user="eve")
+    await stage.until(lambda: replica.counted("triggers_total", became="steering") == 1)
     await stage.call("run.stop", user="bob")
     answers = await stage.answered(2)
     (told,) = (one for one in answers if one.run.trigger == trigger)
