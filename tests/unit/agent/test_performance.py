@@ -34,7 +34,7 @@ from chatmesh.agent.ports import (
     StillThere,
     TextDelta,
 )
-from chatmesh.agent.tools.port import ToolBus
+from chatmesh.agent.reaper import NoTools
 from chatmesh.runtime import checkpoints
 from chatmesh.runtime.tracing import Tracing
 from chatmesh.wire import errors
@@ -162,7 +162,7 @@ class Scene:
         stage = Stage(
             book=cast("RunBook", self.book),
             room=cast("Room", self.room),
-            tools=cast("ToolBus", None),
+            tools=NoTools(),
             models=lambda _: models,
             clock=self.clock,
             chance=random.Random(1),
