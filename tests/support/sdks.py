@@ -5,6 +5,7 @@ import base64
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,9 +13,12 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import centrifuge
+import jwt
 from centrifuge import StreamPosition
 from centrifuge.filter import FilterNode
 
+from chatmesh.local.mesh import Mesh
+from chatmesh.wire.development import DEVELOPMENT_SECRET
 from support.eventually import eventually
 
 JS: Final = Path(__file__).parents[1] / "system" / "js"
@@ -155,6 +159,20 @@ def missing(kind: Kind) -> str | None:
         words, cwd=JS, capture_output=True, timeout=INSTALL_WITHIN_S, check=False
     )
     return None if done.returncode == 0 else "npm could not install the SDK"
+
+
+def token(user: str, lives_s: float | None = None, **claims: object) -> str:
+    """What the development login would give; it ends in `lives_s`, or never."""
+    said: dict[str, Any] = {"sub": user, **claims}
+    if lives_s is not None:
+        said["exp"] = int(time.time() + lives_s)
+    return jwt.encode(said, DEVELOPMENT_SECRET, algorithm="HS256")
+
+
+def urls(mesh: Mesh) -> tuple[str, str]:
+    """Sockets of both gateways of a mesh of two."""
+    one, other = mesh.gateways
+    return one.ws_url, other.ws_url
 
 
 @asynccontextmanager

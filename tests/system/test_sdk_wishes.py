@@ -7,15 +7,13 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import httpx
-import jwt
 import pytest
 import pytest_asyncio
 
 from chatmesh.local.instances import Instances
 from chatmesh.local.mesh import Mesh
-from chatmesh.wire.development import DEVELOPMENT_SECRET
 from support.meshes import shared_mesh
-from support.sdks import KINDS, Kind, member, missing
+from support.sdks import KINDS, Kind, member, missing, token, urls
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
@@ -53,16 +51,6 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     if reason is not None:
         pytest.skip(reason)
     return request.param
-
-
-def token(user: str, **claims: object) -> str:
-    said: dict[str, Any] = {"sub": user, **claims}
-    return jwt.encode(said, DEVELOPMENT_SECRET, algorithm="HS256")
-
-
-def urls(mesh: Mesh) -> tuple[str, str]:
-    one, other = mesh.gateways
-    return one.ws_url, other.ws_url
 
 
 async def say(mesh: Mesh, channel: str, number: int, tags: dict[str, str]) -> None:
@@ -128,7 +116,10 @@ async def test_tokens_name_channels_that_the_server_subscribes(
     """`channels` and `subs`, on another gateway than who publishes there."""
     mine, listed = (f"room:{secrets.token_hex(4)}" for _ in range(2))
     here, there = urls(mesh)
-    claims = {"channels": [mine], "subs": {listed: {"info": {"as": "guest"}}}}
+    claims: dict[str, Any] = {
+        "channels": [mine],
+        "subs": {listed: {"info": {"as": "guest"}}},
+    }
     async with (
         member(kind, here, token("ada", **claims)) as ada,
         member(kind, there, token("bob")) as bob,

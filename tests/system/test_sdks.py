@@ -3,9 +3,8 @@
 import asyncio
 import json
 import secrets
-import time
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Final
 
 import jwt
 import pytest
@@ -15,11 +14,19 @@ from websockets.asyncio.client import connect as open_socket
 from chaos.proxy import Wire
 from chatmesh.local.instances import Instances
 from chatmesh.local.mesh import Mesh, socket_url
-from chatmesh.wire.development import DEVELOPMENT_SECRET
 from support.eventually import eventually
 from support.json_client import json_client
 from support.meshes import shared_mesh
-from support.sdks import KINDS, Kind, Member, Refused, member, missing
+from support.sdks import (
+    KINDS,
+    Kind,
+    Member,
+    Refused,
+    member,
+    missing,
+    token,
+    urls,
+)
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
@@ -70,18 +77,6 @@ def room() -> str:
 @pytest.fixture
 def user() -> str:
     return f"ada{secrets.token_hex(4)}"
-
-
-def token(user: str, lives_s: float | None = None, **claims: object) -> str:
-    said: dict[str, Any] = {"sub": user, **claims}
-    if lives_s is not None:
-        said["exp"] = int(time.time() + lives_s)
-    return jwt.encode(said, DEVELOPMENT_SECRET, algorithm="HS256")
-
-
-def urls(mesh: Mesh) -> tuple[str, str]:
-    one, other = mesh.gateways
-    return one.ws_url, other.ws_url
 
 
 async def in_room(one: Member, channel: str) -> None:

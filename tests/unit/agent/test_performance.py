@@ -30,7 +30,6 @@ from chatmesh.agent.ports import (
     ModelEvent,
     Room,
     RunBook,
-    Standing,
     StillThere,
     TextDelta,
 )
@@ -48,6 +47,7 @@ from chatmesh.wire.runs import (
     agent_info,
     decode_answer,
 )
+from support.claimed_run import CLAIMED
 from support.manual_clock import ManualClock
 
 
@@ -176,38 +176,12 @@ class Scene:
         agent = Agent(name="owl", title="Owl", limits=self.limits)
         ends_s = self.clock.monotonic_s() + 3600
         return Performance(
-            claimed or _claimed(),
+            claimed or CLAIMED,
             agent,
             stage,
             lease_ends_s=ends_s,
             abandoned=abandoned,
         )
-
-
-def _claimed() -> Claimed:
-    return Claimed(
-        run="r",
-        agent="owl",
-        channel="room:a",
-        trigger="m",
-        trigger_offset=9,
-        prompt=PersonSaid("ada", "go"),
-        requester="ada",
-        traceparent="",
-        status=Standing.RUNNING,
-        epoch=1,
-        attempt=1,
-        crashes=0,
-        seq=0,
-        taken_over=False,
-        stop_by=None,
-        stop_reason=None,
-        started_ms=0,
-        now_ms=0,
-        answer=None,
-        outcome=None,
-        reason=None,
-    )
 
 
 def saying(*events: ModelEvent) -> Callable[[], AsyncIterator[ModelEvent]]:
@@ -403,7 +377,7 @@ async def test_what_is_only_ended_keeps_its_text(
         started_ms=0,
         steps=[StepShown(1, "So far.", [])],
     )
-    claimed = _claimed()._replace(taken_over=True, epoch=2, now_ms=late_ms)
+    claimed = CLAIMED._replace(taken_over=True, epoch=2, now_ms=late_ms)
     await scene.performance(claimed, abandoned=abandoned).perform()
     (answer,) = scene.room.committed
     assert (answer.text, answer.run.reason) == ("So far.", reason)

@@ -10,7 +10,7 @@ import pytest
 from chatmesh.agent.agents import Agent, Limits
 from chatmesh.agent.conversation import Call, Context, Journal, PersonSaid, Responded
 from chatmesh.agent.draft import Draft
-from chatmesh.agent.ports import Claimed, Lost, Standing
+from chatmesh.agent.ports import Lost
 from chatmesh.agent.tool_use import ToolUse, Wanted, Workshop
 from chatmesh.agent.tools.port import (
     ApprovalView,
@@ -25,6 +25,7 @@ from chatmesh.runtime import checkpoints
 from chatmesh.runtime.tasks import Tasks
 from chatmesh.runtime.tracing import Tracing
 from chatmesh.wire.runs import RunEvent, RunStatus
+from support.claimed_run import CLAIMED
 from support.manual_clock import ManualClock, settle
 from support.spans import KeptSpans
 
@@ -102,7 +103,9 @@ class Scene:
 
     def __post_init__(self) -> None:
         agent = Agent(name="owl", title="Owl", tools=("*",), limits=self.limits)
-        claimed = _claimed(taken_over=self.taken_over)
+        claimed = CLAIMED._replace(
+            trigger_offset=1, epoch=2, taken_over=self.taken_over
+        )
         self.draft = Draft(
             room="room:a",
             run="r",
@@ -144,32 +147,6 @@ class Scene:
         return self.tasks.spawn(
             self.use.use(journal, traceparent, self.keep), name="use tools"
         )
-
-
-def _claimed(*, taken_over: bool) -> Claimed:
-    return Claimed(
-        run="r",
-        agent="owl",
-        channel="room:a",
-        trigger="m",
-        trigger_offset=1,
-        prompt=PersonSaid("ada", "go"),
-        requester="ada",
-        traceparent="",
-        status=Standing.RUNNING,
-        epoch=2,
-        attempt=1,
-        crashes=0,
-        seq=0,
-        taken_over=taken_over,
-        stop_by=None,
-        stop_reason=None,
-        started_ms=0,
-        now_ms=0,
-        answer=None,
-        outcome=None,
-        reason=None,
-    )
 
 
 def look(me: str) -> Call:
