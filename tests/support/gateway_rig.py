@@ -15,8 +15,8 @@ from chatmesh.gateway.connection import Connection
 from chatmesh.gateway.gateway import Gateway
 from chatmesh.gateway.metrics import Metrics
 from chatmesh.gateway.policy import Policy
-from chatmesh.gateway.session import Terms
 from chatmesh.gateway.settings import GatewaySettings
+from chatmesh.gateway.terms import Terms
 from chatmesh.gateway.tokens import (
     ConnectionClaims,
     KeyUnknown,
@@ -97,6 +97,8 @@ class NamedTokens:
         self.known = False
         self.info = b""
         """What the next connection tokens say to be shown of their user."""
+        self.chan_info = b""
+        """And the next subscription tokens, in their channel."""
 
     def connection(self, token: str, now_s: float) -> ConnectionClaims:
         user, _, until = self._read(token)
@@ -109,7 +111,7 @@ class NamedTokens:
     def subscription(self, token: str, now_s: float) -> SubscriptionClaims:
         user, channel, until = self._read(token)
         at = int(now_s + float(until)) if until else 0
-        return SubscriptionClaims(user, channel, expire_at=at)
+        return SubscriptionClaims(user, channel, expire_at=at, info=self.chan_info)
 
     def _read(self, token: str) -> tuple[str, str, str]:
         if token == "expired":

@@ -37,8 +37,10 @@ class Story:
         origin: str = "g1",
         info: bytes = b"",
         room: str = ROOM,
+        announce: bool | None = None,
     ) -> list[str]:
-        return self.told(Joined(room, client, user, info), origin=origin)
+        joined = Joined(room, client, user, info, announce=announce)
+        return self.told(joined, origin=origin)
 
     def left(
         self, client: str, *, clean: bool = False, origin: str = "g1", room: str = ROOM

@@ -11,7 +11,8 @@ from chatmesh.gateway.bodies import BadBody
 from chatmesh.gateway.effects import TokenAccepted, VerifyConnectionToken
 from chatmesh.gateway.policy import Policy
 from chatmesh.gateway.service_desk import UNANSWERED
-from chatmesh.gateway.session import Session, Terms
+from chatmesh.gateway.session import Session
+from chatmesh.gateway.terms import Terms
 from chatmesh.gateway.tokens import ConnectionClaims
 from chatmesh.wire import errors, limits
 from chatmesh.wire.calls import Role, ServiceAnswer

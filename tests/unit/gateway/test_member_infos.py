@@ -96,8 +96,10 @@ async def test_another_info_is_shown_everywhere_at_once(rig: Rig, how: str) -> N
     name = ada.connection.session.client_id
     changes = told(rig)
     assert len(changes) == 2
-    assert Joined(ROOM, name, "ada", b'{"n":2}') in changes
-    assert Joined("rich:b", name, "ada", b'{"n":2}', b'{"seat":1}') in changes
+    plain = Joined(ROOM, name, "ada", b'{"n":2}', announce=True)
+    seated = Joined("rich:b", name, "ada", b'{"n":2}', b'{"seat":1}', announce=True)
+    assert plain in changes
+    assert seated in changes
 
     for number, channel in ((8, ROOM), (9, "rich:b")):
         ada.says({"id": number, "publish": {"channel": channel, "data": 1}})
@@ -118,3 +120,26 @@ async def test_a_token_that_says_nothing_of_it_leaves_the_info(rig: Rig) -> None
     await ada.hears()
 
     assert told(rig) == []
+
+
+async def test_a_refreshed_subscription_may_bring_another_info(rig: Rig) -> None:
+    """Shown in its channel alone, in presence and beside what is said."""
+    rig.tokens.chan_info = b'{"seat":1}'
+    ada = await rig.connected()
+    ada.says({"id": 2, "subscribe": {"channel": ROOM, "token": f"ada|{ROOM}"}})
+    await rig.answer()
+    await ada.hears()
+    told(rig)
+    rig.tokens.chan_info = b'{"seat":2}'
+
+    for number in (3, 4):
+        refresh = {"channel": ROOM, "token": f"ada|{ROOM}"}
+        ada.says({"id": number, "sub_refresh": refresh})
+    ada.says({"id": 5, "publish": {"channel": ROOM, "data": 1}})
+    await rig.answer()
+
+    name = ada.connection.session.client_id
+    moved = Joined(ROOM, name, "ada", chan_info=b'{"seat":2}', announce=True)
+    assert told(rig) == [moved]
+    (info,) = [one["push"]["pub"]["info"] for one in await ada.hears() if "push" in one]  # type: ignore[index]
+    assert info["chan_info"] == {"seat": 2}  # type: ignore[index]

@@ -22,8 +22,8 @@ from chatmesh.gateway.session import (
     COMMANDS_WAITING_MAX,
     WAITING_BYTES_MAX,
     Session,
-    Terms,
 )
+from chatmesh.gateway.terms import Terms
 from chatmesh.gateway.tokens import ConnectionClaims
 from chatmesh.wire import close_codes, errors
 from chatmesh.wire.client import (

@@ -35,8 +35,9 @@ from chatmesh.gateway.effects import (
 )
 from chatmesh.gateway.payloads import NOT_JSON, TOO_DEEP
 from chatmesh.gateway.policy import Policy
-from chatmesh.gateway.session import COMMANDS_WAITING_MAX, Session, State, Terms
+from chatmesh.gateway.session import COMMANDS_WAITING_MAX, Session, State
 from chatmesh.gateway.subscriptions import Grant, overridden
+from chatmesh.gateway.terms import Terms
 from chatmesh.gateway.tokens import (
     ConnectionClaims,
     Override,

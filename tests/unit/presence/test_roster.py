@@ -223,6 +223,43 @@ def test_nothing_is_told_where_nobody_wants_it() -> None:
     assert story.after(5) == []
 
 
+def test_a_token_decides_who_is_told_of() -> None:
+    """Of one subscription, against what the namespace says of all others."""
+    quiet = Story(Rules(announce=False, grace_ms=0, large_above=200))
+    loud = Story(EXACT)
+
+    assert quiet.joined("a1", "ada", announce=True) == ["join ada/a1"]
+    assert quiet.joined("b1", "bob") == []
+    assert quiet.left("a1", clean=True) == ["leave ada/a1"]
+    assert quiet.left("b1", clean=True) == []
+    assert loud.joined("a1", "ada", announce=False) == []
+    assert loud.left("a1", clean=True) == []
+
+
+def test_a_user_is_told_of_by_the_first_connection_that_may_be(story: Story) -> None:
+    """A quiet device is neither a join nor a leave, whichever comes or goes first."""
+    assert story.joined("a1", "ada", announce=False) == []
+    assert story.joined("a2", "ada") == ["join ada/a2"]
+    assert story.joined("a3", "ada") == []
+    assert story.left("a2", clean=True) == []
+    assert story.left("a3", clean=True) == []
+    assert story.left("a1", clean=True) == ["leave ada/a2"]
+
+    assert story.joined("a4", "ada", announce=False) == []
+    assert story.left("a4") == []
+    assert story.after(60) == []
+
+
+def test_a_large_room_of_the_untold_is_not_counted_aloud() -> None:
+    """Counts stand for joins and leaves, and there are none."""
+    story = Story(Rules(announce=True, grace_ms=0, large_above=2))
+
+    for n in range(4):
+        assert story.joined(f"c{n}", f"u{n}", announce=False) == []
+    assert story.after(5) == []
+    assert story.joined("c4", "u4") == ["5 clients, 5 users"]
+
+
 # -- Processes -----------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ BOOK = Rulebook(
 def test_joins_are_told_where_the_namespace_says_so() -> None:
     """Whoever may hear them: which subscriber does is the gateway's question."""
     assert BOOK.of("room:a") == Rules(announce=True, grace_ms=10_000, large_above=200)
-    assert BOOK.of("forced:a").announce
+    assert not BOOK.of("forced:a").announce
     assert not BOOK.of("bare").announce
 
 

@@ -201,6 +201,16 @@ def test_client_info_always_names_user_and_client() -> None:
     assert client_json.encode_info(info) == b'{"user":"u","client":"c","conn_info":1}'
 
 
+def test_infos_are_shown_in_either_way() -> None:
+    """JSON as itself, on one line; other bytes in base64, so that no frame breaks."""
+    both = client_json.client_info("u", "c", b'{"a":\n1}', b"\xff\x00")
+
+    assert client_json.encode_info(both) == (
+        b'{"user":"u","client":"c","conn_info":{"a":1},"b64chan_info":"/wA="}'
+    )
+    assert client_json.client_info("u", "c") == client.ClientInfo("u", "c")
+
+
 def test_an_entry_is_a_publication() -> None:
     """Offset, author, tags and time; no epoch, ever."""
     entry = Entry(7, "m", b'{"a":1}', b'{"user":"u","client":"c"}', 1234, {"k": "v"})

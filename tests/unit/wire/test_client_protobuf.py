@@ -118,6 +118,29 @@ def test_a_publication_reads_the_same_in_both_encodings() -> None:
     assert b'"offset":7' in client_json.encode_entry(entry)
 
 
+def test_bytes_that_are_no_json_arrive_as_bytes() -> None:
+    """Infos and data that JSON clients are shown in base64."""
+    info = client_json.client_info("ada", "c1", b"\xff\x00", b"[1]")
+    join = Push("c", join=client.MemberPush(Raw(client_json.encode_info(info))))
+    data, b64data = client_json.in_either(b"\x00{")
+    replies = [
+        Reply(1, presence=client.PresenceResult({"c1": info})),
+        Reply(2, subscribe=client.SubscribeResult(data=data, b64data=b64data)),
+    ]
+
+    pushed = pb.Reply.FromString(
+        client_protobuf.split(client_protobuf.encode_push(join))[0]
+    )
+    present, subscribed = (
+        pb.Reply.FromString(client_protobuf.split(client_protobuf.encode_reply(one))[0])
+        for one in replies
+    )
+
+    for shown in (pushed.push.join.info, present.presence.presence["c1"]):
+        assert (shown.conn_info, shown.chan_info) == (b"\xff\x00", b"[1]")
+    assert subscribed.subscribe.data == b"\x00{"
+
+
 def test_pushes_carry_what_they_say() -> None:
     """Join, unsubscribe and disconnect, each in its own field."""
     join = Push("c", join=client.MemberPush(Raw(b'{"user":"u","client":"x"}')))

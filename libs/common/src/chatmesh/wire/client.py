@@ -181,12 +181,18 @@ def request_of(command: Command) -> Request | None:
 
 
 class ClientInfo(msgspec.Struct, gc=False):
-    """Who is behind a connection. `user` and `client` are always on the wire."""
+    """Who is behind a connection. `user` and `client` are always on the wire.
+
+    An info that is no JSON is in its `b64…` field, in base64: JSON clients are shown that,
+    Protobuf clients the bytes. So is `b64data` of the other structures here.
+    """
 
     user: str
     client: str
     conn_info: Raw | UnsetType = UNSET
     chan_info: Raw | UnsetType = UNSET
+    b64conn_info: str | UnsetType = UNSET
+    b64chan_info: str | UnsetType = UNSET
 
 
 class Publication(_Part):
@@ -215,6 +221,7 @@ class SubscribeResult(_Part):
     data: Raw | UnsetType = UNSET
     was_recovering: bool = False
     delta: bool = False
+    b64data: str | UnsetType = UNSET
 
 
 class ConnectResult(_Part):
@@ -295,6 +302,7 @@ class SubscribePush(_Part):
     offset: int = 0
     positioned: bool = False
     data: Raw | UnsetType = UNSET
+    b64data: str | UnsetType = UNSET
 
 
 class UnsubscribePush(msgspec.Struct, gc=False):

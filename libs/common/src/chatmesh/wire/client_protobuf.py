@@ -4,6 +4,7 @@ The same structures as in JSON, by number instead of by name. A declared length 
 checked against what is there, and against the limits, before anything is made of it.
 """
 
+import base64
 from typing import Final
 
 import msgspec
@@ -111,7 +112,7 @@ def encode_push(push: Push) -> bytes:
                 epoch=said.epoch,
                 offset=said.offset,
                 positioned=said.positioned,
-                data=_bytes(said.data),
+                data=_bytes(said.data, said.b64data),
             )
         )
     elif push.disconnect is not None:
@@ -270,7 +271,7 @@ def _subscribe_result(result: client.SubscribeResult) -> pb.SubscribeResult:
         recovered=result.recovered,
         offset=result.offset,
         positioned=result.positioned,
-        data=_bytes(result.data),
+        data=_bytes(result.data, result.b64data),
         was_recovering=result.was_recovering,
         delta=result.delta,
     )
@@ -304,12 +305,14 @@ def _client_info(info: ClientInfo) -> pb.ClientInfo:
     return pb.ClientInfo(
         user=info.user,
         client=info.client,
-        conn_info=_bytes(info.conn_info),
-        chan_info=_bytes(info.chan_info),
+        conn_info=_bytes(info.conn_info, info.b64conn_info),
+        chan_info=_bytes(info.chan_info, info.b64chan_info),
     )
 
 
-def _bytes(payload: Raw | UnsetType) -> bytes:
+def _bytes(payload: Raw | UnsetType, in_base64: str | UnsetType = UNSET) -> bytes:
+    if in_base64 is not UNSET:
+        return base64.b64decode(in_base64)
     return b"" if payload is UNSET else bytes(payload)
 
 

@@ -47,9 +47,9 @@ class Subscribe(msgspec.Struct, array_like=True, frozen=True, tag="subscribe"):
     expire_at_s: float = 0.0
     """Unix time; 0 never."""
     info: bytes = b""
-    """JSON shown to others as `chan_info`."""
+    """Shown to others as `chan_info`: JSON, or any bytes."""
     data: bytes = b""
-    """JSON told to the client."""
+    """Told to the client: JSON, or any bytes."""
     since: Position | None = None
     """Deliver what came after this, then go on live."""
     override: dict[str, bool] = {}

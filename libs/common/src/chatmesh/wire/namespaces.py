@@ -55,7 +55,7 @@ class NamespaceOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Tell subscribers that ask for it when somebody comes or goes."""
 
     force_push_join_leave: bool = False
-    """Join and leave are pushed whether or not the client asked."""
+    """With `join_leave`: push them whether or not the client asked."""
 
     grace_s: Annotated[float, msgspec.Meta(ge=0, le=600)] | None = None
     """Seconds somebody who vanished may take to come back; none given: `presence.grace_s`."""

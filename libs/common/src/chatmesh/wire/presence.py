@@ -33,6 +33,9 @@ class Joined(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="j"):
     chan_info: bytes = b""
     traceparent: str = ""
     """Of the subscription, when it is traced. No part of the fact: snapshots lack it."""
+    announce: bool | None = None
+    """Whether others are told of its coming and going; None: as the channel's namespace
+    says. A token may decide otherwise for one subscription."""
 
 
 class Left(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="l"):

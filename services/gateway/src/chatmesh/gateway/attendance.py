@@ -7,6 +7,7 @@ from chatmesh.gateway import bodies
 from chatmesh.gateway.bodies import BadBody, body_of
 from chatmesh.wire import client, limits
 from chatmesh.wire.client import ClientInfo, Reply
+from chatmesh.wire.client_json import client_info
 from chatmesh.wire.errors import ErrorReply
 from chatmesh.wire.presence import (
     Member,
@@ -111,12 +112,7 @@ def answered(command: int, answer: PresenceAnswer, *, counts: bool, rpc: bool) -
 
 def info_of(member: Member) -> ClientInfo:
     """A member as clients know each other."""
-    return ClientInfo(
-        member.user,
-        member.client,
-        conn_info=Raw(member.conn_info) if member.conn_info else UNSET,
-        chan_info=Raw(member.chan_info) if member.chan_info else UNSET,
-    )
+    return client_info(member.user, member.client, member.conn_info, member.chan_info)
 
 
 def reply_of(command: int, told: Told) -> Reply:

@@ -32,8 +32,8 @@ from chatmesh.gateway.gateway import BROKER_CHECK, CANARY_CHECK, Gateway
 from chatmesh.gateway.metrics import Metrics
 from chatmesh.gateway.pace import Paces, Rate
 from chatmesh.gateway.policy import Policy
-from chatmesh.gateway.session import Terms
 from chatmesh.gateway.settings import GatewaySettings
+from chatmesh.gateway.terms import Terms
 from chatmesh.gateway.tokens import SECRET_BYTES_ADVISED, TokenVerifier
 from chatmesh.runtime.clock import Clock, SystemClock
 from chatmesh.runtime.health import Health

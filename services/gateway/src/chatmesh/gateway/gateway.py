@@ -35,9 +35,10 @@ from chatmesh.gateway.presence import PresenceDesk
 from chatmesh.gateway.publications import Committed
 from chatmesh.gateway.reads import Reads
 from chatmesh.gateway.service_desk import ServiceDesk
-from chatmesh.gateway.session import Session, Terms
+from chatmesh.gateway.session import Session
 from chatmesh.gateway.settings import GatewaySettings
 from chatmesh.gateway.stream import KEEP_ALL, Kept
+from chatmesh.gateway.terms import Terms
 from chatmesh.gateway.tokens import KeyUnknown, TokenExpired, TokenInvalid
 from chatmesh.gateway.wheel import Wheel
 from chatmesh.runtime import trace_names

@@ -8,12 +8,11 @@ and whoever runs it performs the effects in order, without a pause between them.
 import contextlib
 import enum
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Final, assert_never
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import Raw
 
 from chatmesh.gateway import attendance, bodies, forwarding, payloads
 from chatmesh.gateway import effects as fx
@@ -34,8 +33,8 @@ from chatmesh.gateway.awaited import (
 )
 from chatmesh.gateway.bodies import BadBody, Call, body_of, message_of
 from chatmesh.gateway.effects import Effect, Heard, Want
-from chatmesh.gateway.pace import Pace, Paces, Verdict
-from chatmesh.gateway.policy import Policy, Seat
+from chatmesh.gateway.pace import Pace, Verdict
+from chatmesh.gateway.policy import Seat
 from chatmesh.gateway.subscriptions import (
     Grant,
     Subscription,
@@ -45,6 +44,7 @@ from chatmesh.gateway.subscriptions import (
     result_of,
     want_of,
 )
+from chatmesh.gateway.terms import Terms
 from chatmesh.gateway.tokens import (
     NOTHING_SAID,
     ConnectionClaims,
@@ -53,7 +53,12 @@ from chatmesh.gateway.tokens import (
 from chatmesh.wire import channels, client, close_codes, errors, limits
 from chatmesh.wire.calls import Role, ServiceCall
 from chatmesh.wire.client import Command, Reply, SubscribeResult
-from chatmesh.wire.client_json import OversizedCommand, encode_info
+from chatmesh.wire.client_json import (
+    OversizedCommand,
+    client_info,
+    encode_info,
+    in_either,
+)
 from chatmesh.wire.close_codes import Disconnect, Unsubscribe
 from chatmesh.wire.errors import ErrorReply
 from chatmesh.wire.messages import LivePublication, PublishCommand
@@ -86,25 +91,6 @@ class State(enum.Enum):
     REFUSED = "refused"
     """The connect got an error reply; the rest of its frame is dropped."""
     CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a gateway offers every session; one object shared by all."""
-
-    policy: Policy
-    version: str
-    connect_data: Raw
-    """Told to every client in its connect reply: which gateway it reached."""
-    ping_interval_s: int
-    pong: bool = True
-    node: str = ""
-    """Names this gateway to the others: commands of an HTTP fallback are sent there."""
-    channels_max: int = limits.CHANNELS_PER_CONNECTION_MAX
-    in_flight_max: int = limits.COMMANDS_IN_FLIGHT_PER_CONNECTION_MAX
-    paces: Paces = field(default_factory=Paces)
-    new_id: Callable[[], str] = lambda: ""
-    """Makes ids for publications whose client brings none; unique for ever."""
 
 
 class NotNow(Exception):
@@ -425,12 +411,14 @@ class Session:
             # What it has to see cannot be shown any more; say where the log goes on.
             want = Want(channel, durable=want.durable)
         result = result_of(sub, want, snapshot)
+        data, b64data = in_either(awaited.data)
         told = client.SubscribePush(
             recoverable=result.recoverable,
             epoch=result.epoch,
             offset=result.offset,
             positioned=result.positioned,
-            data=Raw(awaited.data) if awaited.data else UNSET,
+            data=data,
+            b64data=b64data,
         )
         sub.joined = True
         # The push has no place for what was missed, so it follows as if it came just now.
@@ -464,10 +452,21 @@ class Session:
         for channel, sub in self.subscriptions.items():
             if sub.info:
                 sub.info = self._client_info(sub.chan_info)
-            present = self._present(channel, sub) if sub.joined else None
-            if present is not None:
-                effects.append(fx.TellPresence(present))
+            effects += self._present_again(channel, sub)
         return effects
+
+    def _introduce_in(
+        self, channel: str, sub: Subscription, info: bytes
+    ) -> list[Effect]:
+        """Others are shown another info in this channel from now on."""
+        if info == sub.chan_info:
+            return []
+        sub.chan_info, sub.info = info, self._client_info(info)
+        return self._present_again(channel, sub)
+
+    def _present_again(self, channel: str, sub: Subscription) -> list[Effect]:
+        present = self._present(channel, sub) if sub.joined else None
+        return [fx.TellPresence(present)] if present is not None else []
 
     # -- Expiry -----------------------------------------------------------------------
 
@@ -1115,11 +1114,15 @@ class Session:
                     reason = errors.because(errors.BAD_REQUEST, "not subscribed")
                     return [_refusal(awaited.command, reason)]
                 sub.expires_at_s = claims.expire_at
+                # A token that says nothing of it leaves what is shown.
+                told = (
+                    self._introduce_in(channel, sub, claims.info) if claims.info else []
+                )
                 result = client.SubRefreshResult()
                 if sub.expires_at_s:
                     result.expires = True
                     result.ttl = _ttl(sub.expires_at_s, now_s)
-                return [fx.Send(Reply(awaited.command, sub_refresh=result))]
+                return [fx.Send(Reply(awaited.command, sub_refresh=result)), *told]
             case fx.TokenExpired():
                 return [_refusal(awaited.command, errors.TOKEN_EXPIRED)]
             case fx.TokenRefused():
@@ -1140,7 +1143,12 @@ class Session:
         if not (sub.options.presence or sub.options.join_leave):
             return None
         return Joined(
-            channel, self.client_id, self.user, self._conn_info, sub.chan_info
+            channel,
+            self.client_id,
+            self.user,
+            self._conn_info,
+            sub.chan_info,
+            announce=sub.options.join_leave,
         )
 
     def _leave(self, channel: str, sub: Subscription, *, clean: bool) -> Effect:
@@ -1172,12 +1180,7 @@ class Session:
 
     def _client_info(self, channel_info: bytes) -> bytes:
         return encode_info(
-            client.ClientInfo(
-                self.user,
-                self.client_id,
-                conn_info=Raw(self._conn_info) if self._conn_info else UNSET,
-                chan_info=Raw(channel_info) if channel_info else UNSET,
-            )
+            client_info(self.user, self.client_id, self._conn_info, channel_info)
         )
 
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 import msgspec
-from msgspec import UNSET, Raw
 
 from chatmesh.gateway import hearing
 from chatmesh.gateway.effects import Snapshot, Want
@@ -11,6 +10,7 @@ from chatmesh.gateway.hearing import PLAIN, WITH_MEMBERS, Hearing
 from chatmesh.gateway.tokens import Override
 from chatmesh.wire import client, errors
 from chatmesh.wire.client import StreamPosition, SubscribeResult
+from chatmesh.wire.client_json import in_either
 from chatmesh.wire.close_codes import Unsubscribe
 from chatmesh.wire.errors import ErrorReply
 from chatmesh.wire.namespaces import NamespaceOptions
@@ -34,9 +34,9 @@ class Subscription:
     info: bytes = b""
     """ClientInfo of this connection in this channel, when it differs per channel."""
     chan_info: bytes = b""
-    """What the channel's own token says of this connection, as JSON."""
+    """What the channel's own token says of this connection: JSON, or any bytes."""
     data: bytes = b""
-    """JSON for the subscriber, in the subscribe result."""
+    """For the subscriber, in the subscribe result: JSON, or any bytes."""
     hearing: Hearing = PLAIN
     typing: bool = False
     """Its client has said here that its user types, and nothing else since."""
@@ -55,9 +55,9 @@ class Grant:
     expires_at_s: float = 0.0
     """Unix seconds; 0 never."""
     info: bytes = b""
-    """JSON shown to others as `chan_info`."""
+    """Shown to others as `chan_info`: JSON, or any bytes."""
     data: bytes = b""
-    """JSON told to the client."""
+    """Told to the client: JSON, or any bytes."""
     since: StreamPosition | None = None
 
 
@@ -129,9 +129,8 @@ def want_of(
 def result_of(sub: Subscription, want: Want, snapshot: Snapshot) -> SubscribeResult:
     """What the client is told when its subscription stands."""
     options = sub.options
-    result = SubscribeResult(
-        data=Raw(sub.data) if sub.data else UNSET, delta=sub.hearing.delta
-    )
+    data, b64data = in_either(sub.data)
+    result = SubscribeResult(data=data, b64data=b64data, delta=sub.hearing.delta)
     if not (options.durable and options.positioned):
         return result
     result.recoverable = options.recover

@@ -22,9 +22,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.warnings import InsecureKeyLengthWarning
 
+from chatmesh.gateway.payloads import TOO_DEEP
 from chatmesh.runtime.settings import Section
 from chatmesh.runtime.startup import CannotStart
 from chatmesh.wire import channels
+from chatmesh.wire.nesting import too_deep
 
 HMAC_ALGORITHMS: Final = frozenset({"HS256", "HS384", "HS512"})
 SECRET_BYTES_ADVISED: Final = 32
@@ -126,9 +128,9 @@ class SubscriptionOptions(msgspec.Struct, frozen=True):
     """What a connection token says of one server-side subscription."""
 
     info: bytes = b""
-    """JSON shown to others in this channel, or empty."""
+    """Shown to others in this channel: JSON, any bytes that were in base64, or empty."""
     data: bytes = b""
-    """JSON for the subscriber, in the subscribe result, or empty."""
+    """For the subscriber, in the subscribe result: as the info may be."""
     override: Override = Override()
 
 
@@ -479,18 +481,22 @@ def _value(override: _OverrideValue | None) -> bool | None:
 
 
 def _payload(raw: msgspec.Raw, encoded: str, name: str) -> bytes:
-    """JSON on one line, as it may be embedded in any frame; empty when there is none."""
+    """JSON on one line, or what base64 may hold else; empty when there is none."""
     if encoded:
         try:
-            text = base64.b64decode(encoded, validate=True)
+            said = base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError) as error:
             raise TokenInvalid(f"b64{name} is not base64") from error
     else:
-        text = bytes(raw)
-    if text in {b"", b"null"}:
+        said = bytes(raw)
+    if said in {b"", b"null"}:
         return b""
+    if too_deep(said):
+        raise TokenInvalid(f"{name}: {TOO_DEEP}")
     try:
-        msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        msgspec.json.decode(said)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if encoded:
+            return said
         raise TokenInvalid(f"{name} is not JSON") from error
-    return msgspec.json.format(text, indent=-1)
+    return msgspec.json.format(said, indent=-1)

@@ -20,8 +20,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from chatmesh.presence.infos import client_info
 from chatmesh.wire import limits
+from chatmesh.wire.client_json import client_info, encode_info
 from chatmesh.wire.presence import (
     Active,
     Joined,
@@ -52,7 +52,7 @@ class Rules(NamedTuple):
     """What holds in a channel."""
 
     announce: bool
-    """Joins, leaves and counts are told at all."""
+    """Joins, leaves and counts are told of those of whom nothing else is said."""
     grace_ms: int
     large_above: int
     """Connections above which counts replace joins and leaves."""
@@ -76,6 +76,8 @@ class Connection:
     """When it joined, in microseconds; no two in one partition are the same."""
     lost_until_ms: int = 0
     """0: here. Else when its grace is over."""
+    announce: bool | None = None
+    """Whether others are told of it, decided when it joined; None: by the namespace."""
 
     @property
     def person(self) -> str:
@@ -155,6 +157,8 @@ class Room:
     """Clients of each person, the first to come first."""
     faces: dict[str, Face] = field(default_factory=dict[str, Face])
     large: bool = False
+    announces: bool = False
+    """Somebody who is announced has been here: counts are told, once it is large."""
     told: Counts | None = None
     told_ms: int = 0
 
@@ -218,7 +222,7 @@ class Roster:
                 room.faces[user] = face
         for channel, room in roster.rooms.items():
             room.large = len(room.connections) > rules(channel).large_above
-            if room.large:
+            if room.large and room.announces:
                 roster._uncounted.add(channel)
         roster._sequences.update(sequences)
         return roster
@@ -297,14 +301,16 @@ class Roster:
             joined.chan_info,
             origin,
             self._next_number(now_ms),
+            announce=joined.announce,
         )
+        merged = self._rules(connection.channel).merged
+        known = merged and self._is_announced(connection)
         first = self._put(connection)
         diff.connections[key] = connection
         self._counted(connection.channel, diff)
-        rules = self._rules(connection.channel)
-        if first or not rules.merged:
-            self._tell(JOIN, connection, rules, now_ms, diff)
-        if not first and rules.merged:
+        if self._announces(connection) and not known:
+            self._tell(JOIN, connection, now_ms, diff)
+        if merged and not first:
             self._replace_lost(connection, diff)
 
     def _confirm(
@@ -367,7 +373,6 @@ class Roster:
     def _remove(self, connection: Connection, seen_ms: int, diff: Diff) -> None:
         """A connection is gone for good, and with its last one the user."""
         room = self.rooms[connection.channel]
-        rules = self._rules(connection.channel)
         person = connection.person
         face = room.faces.get(person)
         last = len(room.people[person]) == 1
@@ -376,10 +381,10 @@ class Roster:
             diff.seen_ms[connection.user] = seen_ms
             typing = Active(connection.channel, connection.user, active=False)
             self._act(typing, seen_ms, diff)
-        if not rules.merged:
-            self._tell(LEAVE, connection, rules, seen_ms, diff)
-        elif last:
-            self._tell(LEAVE, connection, rules, seen_ms, diff, face=face)
+        if not self._announces(connection) and face is None:
+            return
+        if last or not self._rules(connection.channel).merged:
+            self._tell(LEAVE, connection, seen_ms, diff, face=face)
 
     # -- The books -----------------------------------------------------------------------
 
@@ -390,6 +395,7 @@ class Roster:
         self.size += 1
         clients = room.people.setdefault(connection.person, {})
         clients[connection.client] = None
+        room.announces = room.announces or self._announces(connection)
         key = (connection.channel, connection.client)
         self._origins.setdefault(connection.origin, {})[key] = None
         return len(clients) == 1
@@ -400,7 +406,7 @@ class Roster:
             connection.client,
             connection.person,
         )
-        announced = next(iter(room.people[person])) == client
+        shown = self._announcer(room, person) == client
         del room.connections[client]
         self.size -= 1
         clients = room.people[person]
@@ -409,7 +415,7 @@ class Roster:
             del room.people[person]
             if room.faces.pop(person, None) is not None:
                 diff.faces[channel, person] = None
-        elif announced and self._rules(channel).merged and person not in room.faces:
+        elif shown and self._rules(channel).merged and person not in room.faces:
             face = Face(client, connection.conn_info, connection.chan_info)
             room.faces[person] = face
             diff.faces[channel, person] = face
@@ -420,6 +426,26 @@ class Roster:
         if not room.connections:
             del self.rooms[channel]
 
+    def _announces(self, connection: Connection) -> bool:
+        if connection.announce is None:
+            return self._rules(connection.channel).announce
+        return connection.announce
+
+    def _announcer(self, room: Room, person: str) -> str | None:
+        """The first connection of a person that is announced, of those still here."""
+        if not room.announces:
+            return None
+        clients = room.people.get(person, ())
+        return next((c for c in clients if self._announces(room.connections[c])), None)
+
+    def _is_announced(self, connection: Connection) -> bool:
+        """Whether others know of this person already, by whatever connection."""
+        room = self.rooms.get(connection.channel)
+        if room is None:
+            return False
+        person = connection.person
+        return person in room.faces or self._announcer(room, person) is not None
+
     def _next_number(self, now_ms: int) -> int:
         """Ascends for ever: the time, or a little more than the number before."""
         self._number = max(self._number + 1, now_ms * 1000)
@@ -428,9 +454,9 @@ class Roster:
     def _counted(self, channel: str, diff: Diff) -> None:
         room = self.rooms[channel]
         diff.counts[channel] = room.counts
-        rules = self._rules(channel)
-        room.large = room.large or len(room.connections) > rules.large_above
-        if room.large and rules.announce:
+        above = self._rules(channel).large_above
+        room.large = room.large or len(room.connections) > above
+        if room.large and room.announces:
             self._uncounted.add(channel)
 
     def _await_return(self, connection: Connection) -> None:
@@ -467,15 +493,12 @@ class Roster:
         self,
         kind: str,
         connection: Connection,
-        rules: Rules,
         now_ms: int,
         diff: Diff,
         *,
         face: Face | None = None,
     ) -> None:
         """A join or a leave; in a large room it only changes the counts."""
-        if not rules.announce:
-            return
         channel = connection.channel
         if (room := self.rooms.get(channel)) is not None and room.large:
             self._tell_counts(channel, now_ms, diff)
@@ -486,7 +509,8 @@ class Roster:
             connection.chan_info,
         )
         info = client_info(connection.user, client, conn_info, chan_info)
-        diff.news.append(News(channel, kind, info, self._next_number(now_ms)))
+        number = self._next_number(now_ms)
+        diff.news.append(News(channel, kind, encode_info(info), number))
 
     def _tell_counts(self, channel: str, now_ms: int, diff: Diff) -> None:
         room = self.rooms.get(channel)

@@ -34,7 +34,7 @@ class Rulebook:
         usual = self._elsewhere
         grace_s, large_above = options.grace_s, options.large_above
         return Rules(
-            announce=options.join_leave or options.force_push_join_leave,
+            announce=options.join_leave,
             grace_ms=usual.grace_ms if grace_s is None else int(grace_s * MS_PER_S),
             large_above=usual.large_above if large_above is None else large_above,
         )

@@ -184,8 +184,8 @@ class Calls:
                 _target(said),
                 said.channel,
                 expire_at_s=_unix_s(said.expire_at),
-                info=_json(said.info, said.b64info, "info"),
-                data=_json(said.data, said.b64data, "data"),
+                info=_given(said.info, said.b64info, "info"),
+                data=_given(said.data, said.b64data, "data"),
                 since=(
                     control.Position(since.offset, since.epoch)
                     if since is not None
@@ -209,7 +209,7 @@ class Calls:
                 _target(said),
                 bool(said.expired),
                 _unix_s(said.expire_at),
-                _json(said.info, None, "info") or None,
+                _given(said.info, None, "info") or None,
             )
         )
 
@@ -447,20 +447,28 @@ def _tags(tags: dict[str, str] | None) -> dict[str, str]:
     return tags
 
 
-def _json(said: Raw | UnsetType, in_base64: str | None, name: str) -> bytes:
-    """JSON given as itself or in base64; empty when it is not there."""
-    if in_base64:
-        return _embeddable(_base64(in_base64, f"b64{name}"), f"b64{name}")
-    return _embeddable(bytes(said), name) if isinstance(said, Raw) else b""
+def _given(said: Raw | UnsetType, in_base64: str | None, name: str) -> bytes:
+    """JSON or, in base64, any bytes; empty when it is not there."""
+    if not in_base64:
+        return _embeddable(bytes(said), name) if isinstance(said, Raw) else b""
+    data = _base64(in_base64, f"b64{name}")
+    try:
+        return bytes(client_json.embeddable(_shallow(data, f"b64{name}")))
+    except client_json.BinaryPayload:
+        return data
 
 
 def _embeddable(data: bytes, name: str) -> bytes:
-    if too_deep(data):
-        raise bad(f"{name}: {payloads.TOO_DEEP}")
     try:
-        return bytes(client_json.embeddable(data))
+        return bytes(client_json.embeddable(_shallow(data, name)))
     except client_json.BinaryPayload as binary:
         raise bad(f"{name} is no JSON") from binary
+
+
+def _shallow(data: bytes, name: str) -> bytes:
+    if too_deep(data):
+        raise bad(f"{name}: {payloads.TOO_DEEP}")
+    return data
 
 
 def _base64(text: str, name: str) -> bytes:

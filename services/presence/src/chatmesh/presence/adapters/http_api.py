@@ -5,12 +5,10 @@ from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import unquote
 
 import fastapi
-import msgspec
 import pydantic
 from fastapi.responses import Response
 from starlette.types import ASGIApp
 
-from chatmesh.presence.infos import readable
 from chatmesh.presence.ports import (
     BookRefused,
     BookUnavailable,
@@ -28,6 +26,7 @@ from chatmesh.runtime.service_api import (
     documented,
 )
 from chatmesh.wire import errors, limits
+from chatmesh.wire.client_json import client_info
 from chatmesh.wire.presence import Member
 
 T = TypeVar("T")
@@ -270,12 +269,14 @@ def _counts(channel: str, clients: int, users: int) -> dict[str, object]:
 
 
 def _member(member: Member) -> dict[str, object]:
-    conn_info, chan_info = readable(member.conn_info), readable(member.chan_info)
+    infos = client_info(member.user, member.client, member.conn_info, member.chan_info)
     return {
         "client": member.client,
         "user": member.user,
-        "conn_info": conn_info and msgspec.Raw(conn_info),
-        "chan_info": chan_info and msgspec.Raw(chan_info),
+        "conn_info": infos.conn_info or None,
+        "chan_info": infos.chan_info or None,
+        "b64conn_info": infos.b64conn_info or None,
+        "b64chan_info": infos.b64chan_info or None,
         "lost": member.lost,
         "connections": member.connections,
         "status_text": member.status_text,

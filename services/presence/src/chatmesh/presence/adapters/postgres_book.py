@@ -60,7 +60,7 @@ class PostgresBook:
                 query("store"),
                 self._me,
                 list(partitions),
-                *_columns(10, map(_connection_row, joined)),
+                *_columns(11, map(_connection_row, joined)),
                 *_columns(2, gone),
                 *_columns(
                     6,
@@ -109,6 +109,7 @@ def _connection_row(connection: Connection) -> tuple[object, ...]:
         connection.origin,
         connection.joined_us,
         connection.lost_until_ms,
+        connection.announce,
     )
 
 

@@ -7,7 +7,8 @@ SELECT
     chan_info,
     origin,
     joined_us,
-    lost_until_ms
+    lost_until_ms,
+    announce
 FROM presence_connections
 WHERE partition = $1
 ORDER BY joined_us

@@ -13,12 +13,13 @@ WITH mine AS MATERIALIZED (
 joined AS (
     INSERT INTO presence_connections AS c (
         channel, client, partition, person, user_id, conn_info, chan_info, origin,
-        joined_us, lost_until_ms
+        joined_us, lost_until_ms, announce
     )
     SELECT r.*
     FROM unnest(
         $3::text [], $4::text [], $5::integer [], $6::text [], $7::text [],
-        $8::bytea [], $9::bytea [], $10::text [], $11::bigint [], $12::bigint []
+        $8::bytea [], $9::bytea [], $10::text [], $11::bigint [], $12::bigint [],
+        $13::boolean []
     ) AS r, mine
     WHERE mine.held
     ON CONFLICT (channel, client) DO UPDATE
@@ -29,12 +30,13 @@ joined AS (
         chan_info = excluded.chan_info,
         origin = excluded.origin,
         joined_us = excluded.joined_us,
-        lost_until_ms = excluded.lost_until_ms
+        lost_until_ms = excluded.lost_until_ms,
+        announce = excluded.announce
 ),
 
 gone AS (
     DELETE FROM presence_connections AS c
-    USING unnest($13::text [], $14::text []) AS r (channel, client), mine
+    USING unnest($14::text [], $15::text []) AS r (channel, client), mine
     WHERE mine.held AND c.channel = r.channel AND c.client = r.client
 ),
 
@@ -44,8 +46,8 @@ faces AS (
     )
     SELECT r.*
     FROM unnest(
-        $15::text [], $16::text [], $17::integer [], $18::text [], $19::bytea [],
-        $20::bytea []
+        $16::text [], $17::text [], $18::integer [], $19::text [], $20::bytea [],
+        $21::bytea []
     ) AS r, mine
     WHERE mine.held
     ON CONFLICT (channel, user_id) DO UPDATE
@@ -57,14 +59,14 @@ faces AS (
 
 faceless AS (
     DELETE FROM presence_faces AS f
-    USING unnest($21::text [], $22::text []) AS r (channel, user_id), mine
+    USING unnest($22::text [], $23::text []) AS r (channel, user_id), mine
     WHERE mine.held AND f.channel = r.channel AND f.user_id = r.user_id
 ),
 
 counted AS (
     INSERT INTO presence_channels AS c (channel, partition, num_clients, num_users)
     SELECT r.*
-    FROM unnest($23::text [], $24::integer [], $25::integer [], $26::integer [])
+    FROM unnest($24::text [], $25::integer [], $26::integer [], $27::integer [])
         AS r (channel, partition, num_clients, num_users),
         mine
     WHERE mine.held AND r.num_clients > 0
@@ -74,14 +76,14 @@ counted AS (
 
 emptied AS (
     DELETE FROM presence_channels AS c
-    USING unnest($23::text [], $25::integer []) AS r (channel, num_clients), mine
+    USING unnest($24::text [], $26::integer []) AS r (channel, num_clients), mine
     WHERE mine.held AND c.channel = r.channel AND r.num_clients = 0
 ),
 
 heard AS (
     INSERT INTO presence_sequences AS s (partition, origin, sequence)
     SELECT r.*
-    FROM unnest($27::integer [], $28::text [], $29::bigint [])
+    FROM unnest($28::integer [], $29::text [], $30::bigint [])
         AS r (partition, origin, sequence),
         mine
     WHERE mine.held AND r.sequence > 0
@@ -91,7 +93,7 @@ heard AS (
 forgotten AS (
     DELETE FROM presence_sequences AS s
     USING
-        unnest($27::integer [], $28::text [], $29::bigint [])
+        unnest($28::integer [], $29::text [], $30::bigint [])
             AS r (partition, origin, sequence),
         mine
     WHERE
@@ -105,7 +107,7 @@ news AS (
     INSERT INTO presence_news (partition, number, channel, kind, info)
     SELECT r.*
     FROM unnest(
-        $30::integer [], $31::bigint [], $32::text [], $33::text [], $34::bytea []
+        $31::integer [], $32::bigint [], $33::text [], $34::text [], $35::bytea []
     ) AS r, mine
     WHERE mine.held
     -- There already, if an earlier run of this very statement was not heard of.
@@ -117,7 +119,7 @@ numbered AS (
     SET number = r.number
     FROM (
         SELECT partition, max(number) AS number
-        FROM unnest($30::integer [], $31::bigint []) AS n (partition, number)
+        FROM unnest($31::integer [], $32::bigint []) AS n (partition, number)
         GROUP BY partition
     ) AS r, mine
     WHERE mine.held AND p.partition = r.partition
@@ -125,7 +127,7 @@ numbered AS (
 
 told AS (
     DELETE FROM presence_news AS n
-    USING unnest($35::integer [], $36::bigint []) AS r (partition, number), mine
+    USING unnest($36::integer [], $37::bigint []) AS r (partition, number), mine
     WHERE mine.held AND n.partition = r.partition AND n.number <= r.number
 ),
 
@@ -133,7 +135,7 @@ seen AS (
     -- In one order for every replica: they may have seen the same users.
     INSERT INTO presence_users AS u (user_id, last_seen_ms)
     SELECT r.user_id, r.seen_ms
-    FROM unnest($37::text [], $38::bigint []) AS r (user_id, seen_ms), mine
+    FROM unnest($38::text [], $39::bigint []) AS r (user_id, seen_ms), mine
     WHERE mine.held
     ORDER BY r.user_id
     ON CONFLICT (user_id) DO UPDATE
