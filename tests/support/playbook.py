@@ -59,6 +59,13 @@ class Playbook:
         """Exactly these replies and nothing else."""
         return self.asks_for(*[Send(reply) for reply in replies])
 
+    def sent(self) -> list[Send]:
+        """Replies and nothing else, whatever they say."""
+        asked, self._asked = self._asked, []
+        replies = [one for one in asked if isinstance(one, Send)]
+        assert replies == asked
+        return replies
+
     def is_silent(self) -> Self:
         return self.asks_for()
 

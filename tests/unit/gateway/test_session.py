@@ -35,7 +35,8 @@ from chatmesh.gateway.effects import (
 )
 from chatmesh.gateway.payloads import NOT_JSON, TOO_DEEP
 from chatmesh.gateway.policy import Policy
-from chatmesh.gateway.session import COMMANDS_WAITING_MAX, Session, State
+from chatmesh.gateway.rules.standing import COMMANDS_WAITING_MAX, State
+from chatmesh.gateway.session import Session
 from chatmesh.gateway.subscriptions import Grant, overridden
 from chatmesh.gateway.terms import Terms
 from chatmesh.gateway.tokens import (

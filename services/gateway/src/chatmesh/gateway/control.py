@@ -20,7 +20,7 @@ from chatmesh.gateway.connection import Connection
 from chatmesh.gateway.gateway import Gateway
 from chatmesh.gateway.policy import Policy
 from chatmesh.gateway.ports import ControlBus
-from chatmesh.gateway.session import NotNow
+from chatmesh.gateway.rules.grants import NotNow
 from chatmesh.gateway.subscriptions import Grant, overridden
 from chatmesh.gateway.tokens import Override
 from chatmesh.runtime.clock import Clock

@@ -1,0 +1,1 @@
+"""What each command means, as functions on where a session stands."""
