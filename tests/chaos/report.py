@@ -101,13 +101,20 @@ def replay(result: Result) -> str:
 
 
 def draw(results: Sequence[Result], file: Path) -> None:
-    """Delivery latency over time, a strip per scenario, with the faults marked."""
+    """Delivery latency over time, a strip per scenario, with the faults marked.
+
+    Of one that was played more than once, the time that took longest to recover.
+    """
     import matplotlib as mpl  # noqa: PLC0415 - takes a second, and not every run draws
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    shown = [result for result in results if result.latencies]
+    plays: dict[str, list[Result]] = defaultdict(list)
+    for result in results:
+        if result.latencies:
+            plays[result.name].append(result)
+    shown = [max(played, key=lambda one: one.whole_s) for played in plays.values()]
     if not shown:
         return
     rows = math.ceil(len(shown) / 2)
@@ -125,7 +132,9 @@ def draw(results: Sequence[Result], file: Path) -> None:
             if fault.ended_s > fault.began_s:
                 ended_s = fault.ended_s - result.began_s
                 cell.axvspan(began_s, ended_s, color="#b22", alpha=0.12)
-        cell.set_title(result.name, fontsize=9, loc="left")
+        played = len(plays[result.name])
+        title = result.name + (f" (worst of {played})" if played > 1 else "")
+        cell.set_title(title, fontsize=9, loc="left")
         cell.set_ylim(FLOOR_S, 60)
         cell.grid(visible=True, alpha=0.25)
     for cell in cells[len(shown) :]:
