@@ -111,6 +111,22 @@ def test_a_batch_is_told_to_every_trace_in_it() -> None:
     assert batch.follow("") == ""
 
 
+def test_a_part_of_shared_work_is_in_all_of_its_traces() -> None:
+    """Below each of the spans it is a part of; below nothing there is nothing."""
+    kept = KeptSpans()
+    one, two = (kept.tracing.begin_trace("message.send") for _ in range(2))
+    batch = kept.tracing.begin_batch("process", [one.traceparent, two.traceparent])
+
+    kept.tracing.begin_below("append log", batch).end()
+    batch.end()
+
+    parts, whole = kept.all[:2], kept.all[2:]
+    assert {part.name for part in parts} == {"append log"}
+    assert [part.parent_id for part in parts] == [span.span_id for span in whole]
+    assert [part.trace_id for part in parts] == [one.trace_id, two.trace_id]
+    assert not kept.tracing.begin_below("append log", NOTHING)
+
+
 def test_a_huge_batch_is_told_to_some_only() -> None:
     """Tracing everything costs at most so many spans a batch; the rest goes on untold."""
     kept = KeptSpans()

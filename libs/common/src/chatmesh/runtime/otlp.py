@@ -8,17 +8,10 @@ import http.client
 import logging
 import threading
 import urllib.request
-from collections.abc import Sequence
-from typing import Final, cast
+from collections import deque
+from typing import Final
 
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import (
-    BatchSpanProcessor,
-    SpanExporter,
-    SpanExportResult,
-)
-from opentelemetry.trace import SpanContext, TraceFlags
 
 from chatmesh.runtime import otlp_bytes
 from chatmesh.runtime.tracing import Tracing, Work
@@ -26,7 +19,8 @@ from chatmesh.runtime.tracing import Tracing, Work
 WAITING_PIECES_MAX: Final = 8192
 """Pieces of work that wait for the exporter; the oldest go when there are more."""
 PIECES_PER_REQUEST_MAX: Final = 2048
-EXPORT_EVERY_MS: Final = 5000
+"""When so many wait they are sent at once, whatever the time."""
+EXPORT_EVERY_S: Final = 5.0
 EXPORT_WITHIN_S: Final = 3.0
 """A request to the collector; what it does not take by then is dropped."""
 STOP_WITHIN_S: Final = 4.0
@@ -35,52 +29,67 @@ STOP_WITHIN_S: Final = 4.0
 _PATH: Final = "/v1/traces"
 _SCOPE: Final = "chatmesh"
 _HEADERS: Final = {"content-type": "application/x-protobuf"}
-_SAMPLED: Final = SpanContext(
-    trace_id=1, span_id=1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED)
-)
 
 _log = logging.getLogger(__name__)
 
 
-class _Waiting(ReadableSpan):
-    """Work that has ended, in the SDK's queue.
+class _Sender(threading.Thread):
+    """Posts to the collector what has ended, once: spans are not worth a second try.
 
-    Its processor asks nothing of a span but whether it is sampled, and ours always is;
-    what is sent is read from `work` by the exporter alone.
+    The SDK's processor does the same for spans of its own, with a lock and a condition
+    at each; here who records does no more than append.
     """
 
-    def __init__(self, work: Work, resource: Resource) -> None:
-        super().__init__(work.name, _SAMPLED, resource=resource)
-        self.work = work
-
-
-class _Exporter(SpanExporter):
-    """Posts spans to the collector, once: they are not worth a second try."""
-
     def __init__(self, url: str, resource: Resource) -> None:
+        # A collector that hangs holds up nobody's end.
+        super().__init__(name="trace sender", daemon=True)
         self._url = url
         self._about = {
             key: value
             for key, value in resource.attributes.items()
             if isinstance(value, str | int | float | bool)
         }
+        self._waiting: deque[Work] = deque(maxlen=WAITING_PIECES_MAX)
+        self._wake = threading.Event()
+        self._stopping = False
         self._dropping = False
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        ended = [cast("_Waiting", span).work for span in spans]
+    def record(self, work: Work) -> None:
+        self._waiting.append(work)
+        if len(self._waiting) == PIECES_PER_REQUEST_MAX:
+            self._wake.set()
+
+    def run(self) -> None:
+        while not self._stopping:
+            self._wake.wait(EXPORT_EVERY_S)
+            self._wake.clear()
+            while self._waiting:
+                self._post(self._taken())
+
+    def stop(self) -> None:
+        """Send what waits, within the time there is for it."""
+        self._stopping = True
+        self._wake.set()
+        self.join(STOP_WITHIN_S)
+        if self.is_alive():
+            _log.warning("the trace collector did not take the last spans in time")
+
+    def _taken(self) -> list[Work]:
+        # Nobody else takes, and a full queue replaces: it never gets shorter meanwhile.
+        there = min(len(self._waiting), PIECES_PER_REQUEST_MAX)
+        return [self._waiting.popleft() for _ in range(there)]
+
+    def _post(self, ended: list[Work]) -> None:
         body = otlp_bytes.request(ended, self._about, _SCOPE)
         asked = urllib.request.Request(self._url, data=body, headers=_HEADERS)  # noqa: S310 - the operator's own URL
         try:
             with urllib.request.urlopen(asked, timeout=EXPORT_WITHIN_S):  # noqa: S310 - the same
-                pass
+                self._dropping = False
         except (OSError, http.client.HTTPException) as error:
             if not self._dropping:
                 # Once, not with every batch, until it works again.
                 _log.warning("spans are dropped", extra={"cause": str(error)})
             self._dropping = True
-            return SpanExportResult.FAILURE
-        self._dropping = False
-        return SpanExportResult.SUCCESS
 
 
 def open_tracing(
@@ -105,24 +114,7 @@ def open_tracing(
             "service.version": version,
         }
     )
-    processor = BatchSpanProcessor(
-        _Exporter(endpoint.rstrip("/").removesuffix(_PATH) + _PATH, resource),
-        max_queue_size=WAITING_PIECES_MAX,
-        schedule_delay_millis=EXPORT_EVERY_MS,
-        max_export_batch_size=PIECES_PER_REQUEST_MAX,
-    )
-
-    def record(work: Work) -> None:
-        processor.on_end(_Waiting(work, resource))
-
-    def stop() -> None:
-        # A thread that may be left behind: a collector that hangs holds up nobody's end.
-        stopping = threading.Thread(
-            target=processor.shutdown, name="trace stop", daemon=True
-        )
-        stopping.start()
-        stopping.join(STOP_WITHIN_S)
-        if stopping.is_alive():
-            _log.warning("the trace collector did not take the last spans in time")
-
-    return Tracing(record, ratio=ratio, follows=follows, stop=stop)
+    url = endpoint.rstrip("/").removesuffix(_PATH) + _PATH
+    sender = _Sender(url, resource)
+    sender.start()
+    return Tracing(sender.record, ratio=ratio, follows=follows, stop=sender.stop)

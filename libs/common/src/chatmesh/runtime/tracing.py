@@ -34,7 +34,7 @@ __all__ = [
     "Work",
 ]
 
-Value = str | int | float | bool
+Value = str | int | float | bool | tuple[str, ...]
 Attributes = Mapping[str, Value]
 
 BATCH_SPANS_MAX: Final = 32
@@ -93,6 +93,7 @@ class Span:
         "_record",
         "_started_ns",
         "_traces",
+        "traceparent",
     )
 
     def __init__(
@@ -112,6 +113,8 @@ class Span:
         self._traces = traces
         self._failed = False
         self._attributes: dict[str, Value] = {}
+        self.traceparent = next(iter(traces.values()), "")
+        """Context for work that follows, in the first trace; empty when not sampled."""
         self._started_ns = time.time_ns() - int(ago_s * _NS_PER_S)
         if attributes:
             self.set(attributes)
@@ -123,11 +126,6 @@ class Span:
     def traceparents(self) -> Iterable[str]:
         """Contexts for further work done for all of its traces."""
         return self._traces.values()
-
-    @property
-    def traceparent(self) -> str:
-        """Context for work that follows, in the first trace; empty when not sampled."""
-        return next(iter(self._traces.values()), "")
 
     @property
     def trace_id(self) -> str:
@@ -282,8 +280,8 @@ class Tracing:
         if self._record is None:
             return NOTHING
         traces: dict[str, str] = {}
-        for parent in parents:
-            if not parent or parent in traces:
+        for parent in filter(None, parents):
+            if parent in traces:
                 continue
             if len(traces) == BATCH_SPANS_MAX:
                 break
@@ -295,6 +293,20 @@ class Tracing:
         return Span(
             self._record, name, kind, traces, attributes=attributes, ago_s=ago_s
         )
+
+    def begin_below(
+        self,
+        name: str,
+        work: Span,
+        *,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes | None = None,
+    ) -> Span:
+        """Begin a part of work that was begun here, in all of its traces."""
+        if self._record is None or not work.traceparent:
+            return NOTHING
+        traces = {own: _child_of(own) for own in work.traceparents}
+        return Span(self._record, name, kind, traces, attributes=attributes)
 
     def shut_down(self) -> None:
         """Send what waits, within the exporter's own deadline. Blocks: call it last."""

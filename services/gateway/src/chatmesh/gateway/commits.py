@@ -8,6 +8,7 @@ so, and the same id sent again settles it.
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -17,6 +18,7 @@ from chatmesh.gateway.metrics import Metrics
 from chatmesh.gateway.ports import Bus
 from chatmesh.runtime import trace_names
 from chatmesh.runtime.clock import Clock
+from chatmesh.runtime.exemplars import Exemplars
 from chatmesh.runtime.gatherer import Gatherer
 from chatmesh.runtime.tasks import Tasks
 from chatmesh.runtime.tracing import OFF, Span, SpanKind, Tracing
@@ -36,6 +38,8 @@ WAITING_BYTES_PER_PARTITION_MAX: Final = 16 * limits.MIB
 """And what all of them may weigh: a slow broker costs a gateway this much and no more."""
 
 Answer = Callable[["Result"], None]
+
+_traceparent_of: Final = attrgetter("traceparent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ class Commits:
         self._within_s = within_s
         self._clock = clock
         self._metrics = metrics
+        self._exemplars = Exemplars()
         self._waiting: dict[int, _Waiting] = {}
         self._last_request = 0
         self._partitions = [
@@ -110,7 +115,7 @@ class Commits:
         self._last_request += 1
         request = self._last_request
         span = self._tracing.begin_trace(trace_names.SEND, parent=command.traceparent)
-        if span:
+        if span.traceparent:
             namespace = channels.namespace_of(command.channel)
             span.set({trace_names.NAMESPACE: namespace})
         numbered = msgspec.structs.replace(
@@ -182,15 +187,15 @@ class Commits:
 
     def _answer(self, waiting: _Waiting, result: Result) -> None:
         taken_s = self._clock.monotonic_s() - waiting.since_s
-        trace_id = waiting.span.trace_id
-        self._metrics.publish_to_committed_seconds.observe(
-            taken_s, {"trace_id": trace_id} if trace_id else None
-        )
+        exemplar = None
+        if waiting.span.traceparent:
+            exemplar = self._exemplars.of(waiting.span.trace_id, waiting.since_s)
+        self._metrics.publish_to_committed_seconds.observe(taken_s, exemplar)
         self._tell(waiting, result)
 
     @staticmethod
     def _tell(waiting: _Waiting, result: Result) -> None:
-        if waiting.span:
+        if waiting.span.traceparent:
             result = dataclasses.replace(result, trace_id=waiting.span.trace_id)
             _end(waiting.span, result)
         waiting.answer(result)
@@ -207,7 +212,7 @@ class Commits:
         self._metrics.commands_per_batch.observe(len(commands))
         spans = self._tracing.begin_batch(
             trace_names.SEND_COMMANDS,
-            (one.traceparent for one in commands) if self._tracing.on else (),
+            map(_traceparent_of, commands) if self._tracing.on else (),
             kind=SpanKind.PRODUCER,
         )
         if spans:

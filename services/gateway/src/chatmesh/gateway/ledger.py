@@ -6,16 +6,20 @@ bytes here, however many hear it.
 
 import asyncio
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from chatmesh.gateway.metrics import Metrics
 from chatmesh.gateway.publications import Committed
 from chatmesh.runtime import trace_names
 from chatmesh.runtime.clock import Clock
+from chatmesh.runtime.exemplars import Exemplars
 from chatmesh.runtime.tracing import OFF, Span, SpanKind, Tracing
 
 DELIVERY_WITHIN_S: Final = 0.25
 """From commit to the write: the promise that the delivery SLO counts."""
+
+_traceparent_of: Final = attrgetter("entry.traceparent")
 
 
 class _Line(NamedTuple):
@@ -37,6 +41,7 @@ class Ledger:
         self._clock = clock
         self._metrics = metrics
         self._tracing = tracing
+        self._exemplars = Exemplars()
         self._open: list[_Line] = []
         self._loop = asyncio.get_running_loop()
 
@@ -46,7 +51,7 @@ class Ledger:
             return
         spans = self._tracing.begin_batch(
             trace_names.DELIVER,
-            (one.entry.traceparent for one in news) if self._tracing.on else (),
+            map(_traceparent_of, news) if self._tracing.on else (),
             kind=SpanKind.CONSUMER,
         )
         if spans:
@@ -70,11 +75,10 @@ class Ledger:
             deliveries += line.deliveries
             if age_s > DELIVERY_WITHIN_S:
                 late += line.deliveries
-            if line.spans:
-                exemplar = {"trace_id": line.spans.trace_id}
+            exemplar = None
+            if line.spans.traceparent:
+                exemplar = self._exemplars.of(line.spans.trace_id, now_ms / 1000)
                 line.spans.end()
-            else:
-                exemplar = None
             self._metrics.committed_to_written_seconds.observe(age_s, exemplar)
         self._metrics.durable_deliveries.inc(deliveries)
         if late:

@@ -436,8 +436,8 @@ class Reader:
             await self._read_group(together, spans)
 
     async def _read_group(self, together: list[tuple[str, Read]], spans: Span) -> None:
-        statement = self._tracing.begin_batch(
-            trace_names.READ, spans.traceparents, kind=SpanKind.CLIENT
+        statement = self._tracing.begin_below(
+            trace_names.READ, spans, kind=SpanKind.CLIENT
         )
         if statement:
             statement.set({trace_names.ROWS: len(together)})

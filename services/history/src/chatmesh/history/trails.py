@@ -1,11 +1,15 @@
 """The spans one batch leaves behind in history: taken, appended, told."""
 
 from collections.abc import Iterable
+from itertools import chain
+from operator import attrgetter
 from typing import Final
 
 from chatmesh.history.batching import Delivery
 from chatmesh.runtime import trace_names
 from chatmesh.runtime.tracing import OFF, Span, SpanKind, Tracing
+
+_traceparent_of: Final = attrgetter("traceparent")
 
 
 class Trail:
@@ -19,7 +23,10 @@ class Trail:
         self._tracing = tracing
         self._taken = tracing.begin_batch(
             trace_names.PROCESS_COMMANDS,
-            (c.traceparent for d in deliveries for c in d.batch.commands),
+            map(
+                _traceparent_of,
+                chain.from_iterable(delivery.batch.commands for delivery in deliveries),
+            ),
             kind=SpanKind.CONSUMER,
             ago_s=now_s - deliveries[0].received_s if deliveries else 0.0,
         )
@@ -30,8 +37,8 @@ class Trail:
 
     def appending(self, rows: int) -> Span:
         """The statement, as a context manager."""
-        spans = self._tracing.begin_batch(
-            trace_names.APPEND, self._taken.traceparents, kind=SpanKind.CLIENT
+        spans = self._tracing.begin_below(
+            trace_names.APPEND, self._taken, kind=SpanKind.CLIENT
         )
         if spans:
             spans.set({trace_names.ROWS: rows})
@@ -40,10 +47,8 @@ class Trail:
     def telling(self) -> None:
         """The events are made now, and their entries carry this on."""
         if self._taken:
-            self._told = self._tracing.begin_batch(
-                trace_names.SEND_EVENTS,
-                self._taken.traceparents,
-                kind=SpanKind.PRODUCER,
+            self._told = self._tracing.begin_below(
+                trace_names.SEND_EVENTS, self._taken, kind=SpanKind.PRODUCER
             )
 
     def follow(self, traceparent: str) -> str:

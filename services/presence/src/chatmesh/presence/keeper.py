@@ -288,8 +288,8 @@ class Keeper:
         partitions |= told.keys()
         started_s = self._clock.monotonic_s()
         try:
-            with self._tracing.begin_batch(
-                trace_names.STORE_PRESENCE, trail.traceparents, kind=SpanKind.CLIENT
+            with self._tracing.begin_below(
+                trace_names.STORE_PRESENCE, trail, kind=SpanKind.CLIENT
             ):
                 stored: Stored = await self._patiently(
                     lambda: self._book.store(sorted(partitions), diff, told)
@@ -324,8 +324,8 @@ class Keeper:
                 await self._link.answer(reply_to, PresenceResync(partitions))
         if not diff.news:
             return
-        with self._tracing.begin_batch(
-            trace_names.SEND_EVENTS, trail.traceparents, kind=SpanKind.PRODUCER
+        with self._tracing.begin_below(
+            trace_names.SEND_EVENTS, trail, kind=SpanKind.PRODUCER
         ):
             await self._link.tell(diff.news)
         self._checkpoint("presence.told")
