@@ -9,7 +9,7 @@ from typing import Any
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
 )
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from support.spans import Told
@@ -90,9 +90,10 @@ def _told(span: Span, process: dict[str, Any]) -> Told:
 
 
 def values_of(pairs: Any) -> dict[str, Any]:  # noqa: ANN401 - a container without a type
-    return {pair.key: _value(pair) for pair in pairs}
+    return {pair.key: _value(pair.value) for pair in pairs}
 
 
-def _value(pair: KeyValue) -> Any:  # noqa: ANN401 - what OTLP may hold
-    value: AnyValue = pair.value
+def _value(value: AnyValue) -> Any:  # noqa: ANN401 - what OTLP may hold
+    if value.HasField("array_value"):
+        return tuple(_value(one) for one in value.array_value.values)
     return getattr(value, value.WhichOneof("value") or "string_value")

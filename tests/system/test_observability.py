@@ -359,7 +359,10 @@ async def test_a_run_with_a_tool_is_part_of_the_question_s_trace(
     tool = trace_names.execute_tool("calculator")
     assert below[RUN].count(tool) == 1
     assert below[tool] == [trace_names.serve_tool("calculator")]
-    assert below[RUN].count(trace_names.chat("scripted")) == 2
+    chats = [span for span in trace if span.name == trace_names.chat("scripted")]
+    assert below[RUN].count(trace_names.chat("scripted")) == len(chats) == 2
+    ends = [span.attributes[trace_names.AI_FINISH] for span in chats]
+    assert ends == [("tool_call",), ("stop",)]
     assert trace_names.PROCESS_COMMANDS in below[RUN], "the answer on its way"
     told = json.dumps([dict(span.attributes) for span in trace], default=str)
     assert "6*7" not in told

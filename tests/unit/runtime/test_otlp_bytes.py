@@ -21,7 +21,14 @@ def test_a_collector_reads_everything_we_tell() -> None:
         trace_names.DELIVER,
         [first.traceparent, other.traceparent],
         kind=SpanKind.CONSUMER,
-        attributes={"s": "Grüße", "one": 1, "yes": True, "f": 0.5, "below": -7},
+        attributes={
+            "s": "Grüße",
+            "one": 1,
+            "yes": True,
+            "f": 0.5,
+            "below": -7,
+            "t": ("é", "b"),
+        },
     )
     batch.fail("TimeoutError")
     batch.end()

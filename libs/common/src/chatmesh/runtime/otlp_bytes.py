@@ -27,6 +27,8 @@ _ANY_STRING: Final = 1
 _ANY_BOOL: Final = 2
 _ANY_INT: Final = 3
 _ANY_DOUBLE: Final = 4
+_ANY_ARRAY: Final = 5
+_ARRAY_VALUES: Final = 1
 _SPAN_TRACE_ID: Final = 1
 _SPAN_SPAN_ID: Final = 2
 _SPAN_PARENT: Final = 4
@@ -50,7 +52,7 @@ _MORE: Final = 0x80
 _INT64: Final = 1 << 64
 _KNOWN_PAIRS_MAX: Final = 4096
 
-Value = str | int | float | bool
+Value = str | int | float | bool | tuple[str, ...]
 
 
 def request(ended: Iterable[Work], resource: Mapping[str, Value], scope: str) -> bytes:
@@ -109,16 +111,22 @@ def _head(name: str, kind: int) -> bytes:
 # Typed, so that True and 1 are not taken for one another.
 @functools.lru_cache(maxsize=_KNOWN_PAIRS_MAX, typed=True)
 def _pair(key: str, value: Value) -> bytes:
+    return _field(_KEY_VALUE_KEY, key.encode()) + _field(_KEY_VALUE_VALUE, _any(value))
+
+
+def _any(value: Value) -> bytes:
     match value:
         case str():
-            held = _field(_ANY_STRING, value.encode())
+            return _field(_ANY_STRING, value.encode())
         case bool():
-            held = _key(_ANY_BOOL, _VARINT) + _varint(int(value))
+            return _key(_ANY_BOOL, _VARINT) + _varint(int(value))
         case int():
-            held = _key(_ANY_INT, _VARINT) + _varint(value % _INT64)
+            return _key(_ANY_INT, _VARINT) + _varint(value % _INT64)
         case float():
-            held = _key(_ANY_DOUBLE, _FIXED64) + struct.pack("<d", value)
-    return _field(_KEY_VALUE_KEY, key.encode()) + _field(_KEY_VALUE_VALUE, held)
+            return _key(_ANY_DOUBLE, _FIXED64) + struct.pack("<d", value)
+        case tuple():
+            held = b"".join(_field(_ARRAY_VALUES, _any(one)) for one in value)
+            return _field(_ANY_ARRAY, held)
 
 
 def _field(number: int, content: bytes) -> bytes:

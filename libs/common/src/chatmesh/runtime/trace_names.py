@@ -69,6 +69,8 @@ CHAT: Final = "chat"
 EXECUTE_TOOL: Final = "execute_tool"
 AI_MODEL: Final = "gen_ai.request.model"
 AI_AGENT: Final = "gen_ai.agent.name"
+AI_ANSWERED_BY: Final = "gen_ai.response.model"
+AI_FINISH: Final = "gen_ai.response.finish_reasons"
 AI_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 AI_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 

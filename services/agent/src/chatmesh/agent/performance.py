@@ -558,15 +558,18 @@ class Performance:
             idle = asyncio.timeout(idle_s)
             try:
                 async with idle:
-                    response = await self._listen(models.model, ask, step, idle)
+                    answered = await self._listen(models.model, ask, step, idle)
             except TimeoutError as error:
                 if not idle.expired():
                     raise
                 raise ModelFailed("the model stalled", passing=True) from error
+            response = answered.response
             span.set(
                 {
                     names.AI_INPUT_TOKENS: response.usage.input_tokens,
                     names.AI_OUTPUT_TOKENS: response.usage.output_tokens,
+                    names.AI_ANSWERED_BY: answered.model or models.model.name,
+                    names.AI_FINISH: (answered.finish,) if answered.finish else (),
                 }
             )
         self._stage.metrics.response_seconds.observe(
@@ -587,7 +590,7 @@ class Performance:
 
     async def _listen(
         self, model: Model, ask: ModelAsk, step: int, idle: asyncio.Timeout
-    ) -> Responded:
+    ) -> Answered:
         loop = asyncio.get_running_loop()
         idle_s = self.agent.limits.idle_s
         before = self._draft.all_text
@@ -606,11 +609,12 @@ class Performance:
                         self._hear(kept)
                         said += kept
                         if kept != text:
-                            return Responded(step, said, cut_off=True)
+                            cut = Responded(step, said, cut_off=True)
+                            return Answered(cut, finish="length")
                     case StillThere():
                         pass
-                    case Answered(response=response):
-                        return response
+                    case Answered():
+                        return event
         raise ModelFailed("the model broke off", passing=True, begun=True)
 
     def _hear(self, text: str) -> None:

@@ -35,6 +35,10 @@ class Answered(NamedTuple):
     """The whole response; the last thing a stream gives."""
 
     response: Responded
+    finish: str = ""
+    """Why it ended, as the provider calls it; empty when it did not say."""
+    model: str = ""
+    """Which model it was in the end, where that is known to be another than was asked."""
 
 
 ModelEvent: TypeAlias = TextDelta | StillThere | Answered

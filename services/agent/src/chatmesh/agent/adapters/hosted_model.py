@@ -142,7 +142,11 @@ async def _events(
         if response.finish_reason is None:
             # The stream ended politely, but the model never said that it was done.
             raise ModelFailed("the model broke off", passing=True, begun=True)
-        yield Answered(_responded(response, step))
+        yield Answered(
+            _responded(response, step),
+            finish=response.finish_reason,
+            model=response.model_name or "",
+        )
 
 
 def _responded(response: ModelResponse, step: int) -> Responded:

@@ -81,7 +81,8 @@ class ScriptedModel:
             await self._clock.sleep(self._pause_s)
         told = sum(len(_words(turn)) for turn in ask.turns) + len(ask.instructions)
         usage = Usage(told // _CHARS_PER_TOKEN, len(text) // _CHARS_PER_TOKEN + 1)
-        yield Answered(Responded(step, text, calls, usage))
+        finish = "tool_call" if calls else "stop"
+        yield Answered(Responded(step, text, calls, usage), finish=finish)
 
 
 def script(ask: ModelAsk, step: int) -> tuple[str, list[Call]]:
