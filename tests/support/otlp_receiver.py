@@ -20,6 +20,7 @@ class Collector:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.requests = 0
         self._spans: list[Told] = []
         self._lock = threading.Lock()
 
@@ -43,6 +44,7 @@ class Collector:
         ]
         with self._lock:
             self._spans += told
+            self.requests += 1
 
 
 @contextmanager

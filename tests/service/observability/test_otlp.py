@@ -14,6 +14,7 @@ from support.otlp_receiver import otlp_receiver
 pytestmark = pytest.mark.timeout(30)
 
 SOON_S = 3.0
+NOWHERE = "http://.collector"
 
 
 def tracing_to(url: str) -> Tracing:
@@ -26,9 +27,10 @@ def tell(tracing: Tracing, spans: int) -> None:
 
 
 def soon(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + SOON_S
+    """Without a loop: opening a tracing blocks, which tests with one forbid."""
+    until_s = time.monotonic() + SOON_S
     while not true():
-        assert time.monotonic() < until
+        assert time.monotonic() < until_s
         time.sleep(0.01)
 
 
@@ -54,14 +56,15 @@ def test_many_spans_do_not_wait_for_their_time() -> None:
         tracing.shut_down()
 
 
+@pytest.mark.parametrize("url", ["", NOWHERE], ids=["away", "no address"])
 def test_a_collector_that_is_away_costs_spans_and_one_line_in_the_log(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The oldest spans go; nobody who records has to wait."""
+    """Nobody who records has to wait, and whatever goes wrong does not end the sender."""
     monkeypatch.setattr(otlp, "EXPORT_EVERY_S", 0.01)
     with otlp_receiver() as collector:
-        url = collector.url
-    tracing = tracing_to(url)
+        away = collector.url
+    tracing = tracing_to(url or away)
 
     with caplog.at_level(logging.WARNING):
         tell(tracing, 1)
@@ -70,3 +73,17 @@ def test_a_collector_that_is_away_costs_spans_and_one_line_in_the_log(
         tracing.shut_down()
 
     assert [record.message for record in caplog.records] == ["spans are dropped"]
+
+
+def test_a_trickle_goes_in_few_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes while a request is on its way waits for the next: each costs time."""
+    monkeypatch.setattr(otlp, "EXPORT_EVERY_S", 0.2)
+    with otlp_receiver() as collector:
+        tracing = tracing_to(collector.url)
+        for _ in range(60):
+            tell(tracing, 1)
+            time.sleep(0.01)
+        tracing.shut_down()
+
+        assert len(collector.spans) == 60
+        assert collector.requests <= 6

@@ -18,7 +18,7 @@ from chatmesh.gateway.effects import (
 )
 from chatmesh.gateway.pace import UNLIMITED, USERS_KEPT_MIN, Pace, Paces, Rate, Verdict
 from chatmesh.gateway.policy import Policy
-from chatmesh.gateway.rules.standing import COMMANDS_WAITING_MAX
+from chatmesh.gateway.rules.footing import COMMANDS_WAITING_MAX
 from chatmesh.gateway.session import WAITING_BYTES_MAX, Session
 from chatmesh.gateway.terms import Terms
 from chatmesh.gateway.tokens import ConnectionClaims

@@ -35,7 +35,7 @@ from chatmesh.gateway.effects import (
 )
 from chatmesh.gateway.payloads import NOT_JSON, TOO_DEEP
 from chatmesh.gateway.policy import Policy
-from chatmesh.gateway.rules.standing import COMMANDS_WAITING_MAX, State
+from chatmesh.gateway.rules.footing import COMMANDS_WAITING_MAX, State
 from chatmesh.gateway.session import Session
 from chatmesh.gateway.subscriptions import Grant, overridden
 from chatmesh.gateway.terms import Terms

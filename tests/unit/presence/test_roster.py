@@ -250,6 +250,52 @@ def test_a_user_is_told_of_by_the_first_connection_that_may_be(story: Story) -> 
     assert story.after(60) == []
 
 
+def test_a_quiet_connection_may_be_heard_from_now_on(story: Story) -> None:
+    """It comes back within its grace with another token; who was heard is not hushed."""
+    story.joined("a1", "ada", announce=False)
+    story.left("a1")
+
+    assert story.joined("a1", "ada", announce=True) == ["join ada/a1"]
+    assert story.joined("a1", "ada", announce=False) == []
+    assert story.left("a1", clean=True) == ["leave ada/a1"]
+
+
+def test_leaves_of_connections_do_not_borrow_a_name() -> None:
+    """After a grace was taken away, what was kept of users is not said of connections."""
+    before = Story()
+    before.joined("a1", "ada")
+    before.joined("a2", "ada")
+    before.left("a1", clean=True)
+    face = (ROOM, "ada", Face("a1", b"", b""))
+    story = Story(EXACT)
+    story.roster = Roster.restored(
+        PARTITION,
+        lambda _channel: EXACT,
+        connections=list(before.roster.rooms[ROOM].connections.values()),
+        faces=[face],
+        sequences=[("g1", 3)],
+        number=0,
+        settled_ms=0,
+    )
+    story.sequences["g1"] = 3
+
+    assert story.joined("a3", "ada") == ["join ada/a3"]
+    assert story.left("a3", clean=True) == ["leave ada/a3"]
+    assert story.left("a2", clean=True) == ["leave ada/a2"]
+
+
+def test_a_large_room_of_the_untold_is_small_again_by_itself() -> None:
+    """Nobody has to be told so, and typing is told again."""
+    story = Story(Rules(announce=False, grace_ms=0, large_above=2))
+    for n in range(4):
+        story.joined(f"c{n}", f"u{n}")
+    assert story.typed("u3") == []
+    for n in range(3):
+        story.left(f"c{n}", clean=True)
+
+    assert story.typed("u3") == ["u3 types for 5000"]
+
+
 def test_a_large_room_of_the_untold_is_not_counted_aloud() -> None:
     """Counts stand for joins and leaves, and there are none."""
     story = Story(Rules(announce=True, grace_ms=0, large_above=2))

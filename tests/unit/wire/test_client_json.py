@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
-from chatmesh.wire import client, client_json, errors, limits
+from chatmesh.wire import client, client_json, errors, infos, limits
 from chatmesh.wire.client_json import BadFrame, BinaryPayload, OversizedCommand
 from chatmesh.wire.messages import Entry, LivePublication
 
@@ -203,12 +203,12 @@ def test_client_info_always_names_user_and_client() -> None:
 
 def test_infos_are_shown_in_either_way() -> None:
     """JSON as itself, on one line; other bytes in base64, so that no frame breaks."""
-    both = client_json.client_info("u", "c", b'{"a":\n1}', b"\xff\x00")
+    both = infos.client_info("u", "c", b'{"a":\n1}', b"\xff\x00")
 
     assert client_json.encode_info(both) == (
         b'{"user":"u","client":"c","conn_info":{"a":1},"b64chan_info":"/wA="}'
     )
-    assert client_json.client_info("u", "c") == client.ClientInfo("u", "c")
+    assert infos.client_info("u", "c") == client.ClientInfo("u", "c")
 
 
 def test_an_entry_is_a_publication() -> None:

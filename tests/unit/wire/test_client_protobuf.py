@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from chatmesh.wire import client, client_json, client_protobuf, errors, limits
+from chatmesh.wire import client, client_json, client_protobuf, errors, infos, limits
 from chatmesh.wire.client import Command, Push, Reply
 from chatmesh.wire.client_json import BadFrame, OversizedCommand
 from chatmesh.wire.messages import Entry
@@ -120,9 +120,9 @@ def test_a_publication_reads_the_same_in_both_encodings() -> None:
 
 def test_bytes_that_are_no_json_arrive_as_bytes() -> None:
     """Infos and data that JSON clients are shown in base64."""
-    info = client_json.client_info("ada", "c1", b"\xff\x00", b"[1]")
+    info = infos.client_info("ada", "c1", b"\xff\x00", b"[1]")
     join = Push("c", join=client.MemberPush(Raw(client_json.encode_info(info))))
-    data, b64data = client_json.in_either(b"\x00{")
+    data, b64data = infos.in_either(b"\x00{")
     replies = [
         Reply(1, presence=client.PresenceResult({"c1": info})),
         Reply(2, subscribe=client.SubscribeResult(data=data, b64data=b64data)),

@@ -1,7 +1,8 @@
 """Sends spans to an OpenTelemetry collector: OTLP over HTTP, in a thread of its own.
 
 Nothing waits for it. What the collector does not take in time is dropped, and the log
-says so once; a collector that is away costs spans, never messages.
+says so once; so are the oldest, unsaid, where more end than can be sent. A collector that
+is away costs spans, never messages.
 """
 
 import http.client
@@ -56,14 +57,18 @@ class _Sender(threading.Thread):
 
     def record(self, work: Work) -> None:
         self._waiting.append(work)
-        if len(self._waiting) == PIECES_PER_REQUEST_MAX:
+        if self._is_full() and not self._wake.is_set():
             self._wake.set()
 
     def run(self) -> None:
-        while not self._stopping:
+        last = False
+        while not last:
             self._wake.wait(EXPORT_EVERY_S)
             self._wake.clear()
-            while self._waiting:
+            # Read before the queue is emptied: what is recorded before the stop is sent.
+            last = self._stopping
+            self._post(self._taken())
+            while self._waiting and (last or self._is_full()):
                 self._post(self._taken())
 
     def stop(self) -> None:
@@ -74,18 +79,25 @@ class _Sender(threading.Thread):
         if self.is_alive():
             _log.warning("the trace collector did not take the last spans in time")
 
+    def _is_full(self) -> bool:
+        return len(self._waiting) >= PIECES_PER_REQUEST_MAX
+
     def _taken(self) -> list[Work]:
         # Nobody else takes, and a full queue replaces: it never gets shorter meanwhile.
         there = min(len(self._waiting), PIECES_PER_REQUEST_MAX)
         return [self._waiting.popleft() for _ in range(there)]
 
     def _post(self, ended: list[Work]) -> None:
-        body = otlp_bytes.request(ended, self._about, _SCOPE)
-        asked = urllib.request.Request(self._url, data=body, headers=_HEADERS)  # noqa: S310 - the operator's own URL
+        if not ended:
+            return
         try:
+            body = otlp_bytes.request(ended, self._about, _SCOPE)
+            asked = urllib.request.Request(self._url, data=body, headers=_HEADERS)  # noqa: S310 - the operator's own URL
             with urllib.request.urlopen(asked, timeout=EXPORT_WITHIN_S):  # noqa: S310 - the same
                 self._dropping = False
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            # ValueError: a URL that is none, or text that cannot be written. Whatever it
+            # is costs these spans, and not the thread.
             if not self._dropping:
                 # Once, not with every batch, until it works again.
                 _log.warning("spans are dropped", extra={"cause": str(error)})

@@ -2,7 +2,8 @@
 
 The structures follow the Centrifuge client protocol field by field; `client_json` and
 the Protobuf codec turn them into bytes. Payloads (`data`, `conn_info`, `chan_info`)
-stay raw bytes, which JSON embeds and Protobuf carries as they are.
+stay raw bytes, which JSON embeds and Protobuf carries as they are; what is no JSON has
+`b64…` fields for the former, see `infos`.
 """
 
 import enum
@@ -183,8 +184,8 @@ def request_of(command: Command) -> Request | None:
 class ClientInfo(msgspec.Struct, gc=False):
     """Who is behind a connection. `user` and `client` are always on the wire.
 
-    An info that is no JSON is in its `b64…` field, in base64: JSON clients are shown that,
-    Protobuf clients the bytes. So is `b64data` of the other structures here.
+    An info that is no JSON is in its `b64…` field, as `b64data` is of other structures:
+    JSON clients are shown the base64, Protobuf clients the bytes.
     """
 
     user: str

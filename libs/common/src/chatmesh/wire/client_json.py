@@ -1,11 +1,10 @@
 """JSON encoding of the client protocol: newline-joined messages in text frames."""
 
-import base64
 import re
 from typing import Final
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
 
 from chatmesh.wire import limits
 from chatmesh.wire.client import (
@@ -110,15 +109,6 @@ def encode_push(push: Push) -> bytes:
     return _encoder.encode(_PushMessage(push))
 
 
-def client_info(
-    user: str, name: str, conn_info: bytes = b"", chan_info: bytes = b""
-) -> ClientInfo:
-    """Who is behind a connection, with whatever bytes its tokens say of it."""
-    conn, b64conn = in_either(conn_info)
-    chan, b64chan = in_either(chan_info)
-    return ClientInfo(user, name, conn, chan, b64conn, b64chan)
-
-
 def encode_info(info: ClientInfo) -> bytes:
     """ClientInfo as it travels inside publications and presence."""
     return _encoder.encode(info)
@@ -188,16 +178,6 @@ def embeddable(payload: bytes) -> Raw:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BinaryPayload(_plain(str(error))) from error
     return Raw(payload)
-
-
-def in_either(payload: bytes) -> tuple[Raw | UnsetType, str | UnsetType]:
-    """A payload as JSON or, where it is none, in base64; neither when it is empty."""
-    if not payload:
-        return UNSET, UNSET
-    try:
-        return embeddable(payload), UNSET
-    except BinaryPayload:
-        return UNSET, base64.b64encode(payload).decode()
 
 
 def _is_text(data: bytes) -> bool:

@@ -30,6 +30,7 @@ class Joined(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="j"):
     user: str = ""
     """Empty for an anonymous connection."""
     conn_info: bytes = b""
+    """What its tokens say of it, in general and here: JSON, or any bytes."""
     chan_info: bytes = b""
     traceparent: str = ""
     """Of the subscription, when it is traced. No part of the fact: snapshots lack it."""

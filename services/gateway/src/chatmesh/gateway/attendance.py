@@ -7,8 +7,8 @@ from chatmesh.gateway import bodies
 from chatmesh.gateway.bodies import BadBody, body_of
 from chatmesh.wire import client, limits
 from chatmesh.wire.client import ClientInfo, Reply
-from chatmesh.wire.client_json import client_info
 from chatmesh.wire.errors import ErrorReply
+from chatmesh.wire.infos import client_info, in_either
 from chatmesh.wire.presence import (
     Member,
     MembersAsk,
@@ -139,7 +139,7 @@ def told_of(told: Told) -> msgspec.Struct:
                     one.lost,
                     one.status_text,
                     one.do_not_disturb,
-                    Raw(one.chan_info)
+                    in_either(one.chan_info)[0]
                     if is_agent(one.user) and one.chan_info
                     else UNSET,
                 )

@@ -20,16 +20,28 @@ class CheckingSubscription(msgspec.Struct, frozen=True, gc=False):
     command: int
     request: client.SubscribeRequest
 
+    @property
+    def channel(self) -> str:
+        return self.request.channel
+
 
 class Subscribing(msgspec.Struct, frozen=True, gc=False):
     command: int
     request: client.SubscribeRequest
     want: Want
 
+    @property
+    def channel(self) -> str:
+        return self.want.channel
+
 
 class SubscribingForServer(msgspec.Struct, frozen=True, gc=False):
     want: Want
     data: bytes
+
+    @property
+    def channel(self) -> str:
+        return self.want.channel
 
 
 class Publishing(msgspec.Struct, frozen=True, gc=False):

@@ -37,6 +37,9 @@ WAITING_PER_PARTITION_MAX: Final = 10_000
 WAITING_BYTES_PER_PARTITION_MAX: Final = 16 * limits.MIB
 """And what all of them may weigh: a slow broker costs a gateway this much and no more."""
 
+SLOW_S: Final = 0.25
+"""An answer that takes longer than this leaves the id of its trace in the histogram."""
+
 Answer = Callable[["Result"], None]
 
 _traceparent_of: Final = attrgetter("traceparent")
@@ -83,7 +86,7 @@ class Commits:
         self._within_s = within_s
         self._clock = clock
         self._metrics = metrics
-        self._exemplars = Exemplars()
+        self._exemplars = Exemplars(slow_s=SLOW_S)
         self._waiting: dict[int, _Waiting] = {}
         self._last_request = 0
         self._partitions = [
@@ -186,10 +189,11 @@ class Commits:
             self._tell(waiting, Result(error=errors.OUTCOME_UNKNOWN))
 
     def _answer(self, waiting: _Waiting, result: Result) -> None:
-        taken_s = self._clock.monotonic_s() - waiting.since_s
+        now_s = self._clock.monotonic_s()
+        taken_s = now_s - waiting.since_s
         exemplar = None
         if waiting.span.traceparent:
-            exemplar = self._exemplars.of(waiting.span.trace_id, waiting.since_s)
+            exemplar = self._exemplars.of(waiting.span.trace_id, taken_s, now_s)
         self._metrics.publish_to_committed_seconds.observe(taken_s, exemplar)
         self._tell(waiting, result)
 

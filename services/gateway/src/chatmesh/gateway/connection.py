@@ -16,7 +16,7 @@ from chatmesh.gateway.effects import Effect, Heard
 from chatmesh.gateway.metrics import Metrics
 from chatmesh.gateway.outbox import Budget, Chunk, Outbox, Verdict
 from chatmesh.gateway.ports import Sink
-from chatmesh.gateway.rules.standing import State
+from chatmesh.gateway.rules.footing import State
 from chatmesh.gateway.session import Session
 from chatmesh.gateway.subscriptions import Grant
 from chatmesh.gateway.wheel import Wheel

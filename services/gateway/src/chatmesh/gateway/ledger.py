@@ -41,7 +41,7 @@ class Ledger:
         self._clock = clock
         self._metrics = metrics
         self._tracing = tracing
-        self._exemplars = Exemplars()
+        self._exemplars = Exemplars(slow_s=DELIVERY_WITHIN_S)
         self._open: list[_Line] = []
         self._loop = asyncio.get_running_loop()
 
@@ -68,7 +68,7 @@ class Ledger:
 
     def _written(self) -> None:
         lines, self._open = self._open, []
-        now_ms = self._clock.unix_ms()
+        now_ms, now_s = self._clock.unix_ms(), self._clock.monotonic_s()
         deliveries = late = 0
         for line in lines:
             age_s = max(0.0, (now_ms - line.committed_ms) / 1000)
@@ -77,7 +77,7 @@ class Ledger:
                 late += line.deliveries
             exemplar = None
             if line.spans.traceparent:
-                exemplar = self._exemplars.of(line.spans.trace_id, now_ms / 1000)
+                exemplar = self._exemplars.of(line.spans.trace_id, age_s, now_s)
                 line.spans.end()
             self._metrics.committed_to_written_seconds.observe(age_s, exemplar)
         self._metrics.durable_deliveries.inc(deliveries)

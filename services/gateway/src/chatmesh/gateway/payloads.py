@@ -1,8 +1,13 @@
-"""What a publication may hold, by whichever door it comes."""
+"""What publications, infos and data may hold, by whichever door they come."""
 
+import base64
+import binascii
 from typing import Final
 
+import msgspec
+
 from chatmesh.wire import client_json, limits
+from chatmesh.wire.infos import is_json
 from chatmesh.wire.namespaces import NamespaceOptions
 from chatmesh.wire.nesting import too_deep
 
@@ -22,3 +27,32 @@ def refuses(data: bytes, options: NamespaceOptions | None) -> str | None:
         except client_json.BinaryPayload:
             return NOT_JSON
     return None
+
+
+class Unfit(ValueError):
+    """What is given is neither JSON nor, in base64, bytes; says what is wrong with it."""
+
+
+def given(raw: bytes, in_base64: str | None, name: str) -> bytes:
+    """An info or data: JSON on one line or, given in base64, any bytes.
+
+    Empty when there is none; JSON null is none. Raises Unfit.
+    """
+    data = base64_of(in_base64, f"b64{name}") if in_base64 else raw
+    if data in {b"", b"null"}:
+        return b""
+    if too_deep(data):
+        raise Unfit(f"{name}: {TOO_DEEP}")
+    if is_json(data):
+        return msgspec.json.format(data, indent=-1)
+    if not in_base64:
+        raise Unfit(f"{name} is no JSON")
+    return data
+
+
+def base64_of(text: str, name: str) -> bytes:
+    """Raises Unfit."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Unfit(f"{name} is no base64") from error

@@ -37,10 +37,10 @@ from chatmesh.gateway.rules import (
     refresh,
     subscribe,
 )
-from chatmesh.gateway.rules.standing import (
+from chatmesh.gateway.rules.footing import (
     COMMANDS_WAITING_MAX,
+    Footing,
     Received,
-    Standing,
     State,
     refusal,
 )
@@ -55,7 +55,7 @@ WAITING_BYTES_MAX: Final = 4 * limits.COMMAND_BYTES_MAX
 """What the frames may weigh whose commands wait: SDKs send a connect and what follows."""
 
 
-class Session(Standing):
+class Session(Footing):
     """One connection's life, from its first frame to its goodbye.
 
     Performing effects: `Send`, `Tell` and `Join` in the order given and in one go, so
@@ -170,7 +170,7 @@ class Session(Standing):
             case client.SubscribeRequest():
                 return subscribe.begin(self, command, request)
             case client.UnsubscribeRequest():
-                return subscribe.end(self, command, request)
+                return subscribe.unsubscribe(self, command, request)
             case client.PublishRequest():
                 return publish.publish(self, command, request)
             case client.HistoryRequest():
@@ -178,9 +178,9 @@ class Session(Standing):
             case client.RPCRequest():
                 return calls.call(self, command, request)
             case client.RefreshRequest():
-                return refresh.connection(self, command, request)
+                return refresh.renew_connection(self, command, request)
             case client.SubRefreshRequest():
-                return refresh.subscription(self, command, request)
+                return refresh.renew_subscription(self, command, request)
             case client.PresenceRequest():
                 ask = MembersAsk(0, request.channel)
                 return presence.ask_about(self, command, request.channel, ask)
@@ -226,9 +226,9 @@ class Session(Standing):
             case AskingService():
                 effects = calls.service_told(self, awaited, heard)
             case Refreshing():
-                effects = refresh.connection_refreshed(self, awaited, heard, now_s)
+                effects = refresh.connection_renewed(self, awaited, heard, now_s)
             case RefreshingSubscription():
-                effects = refresh.subscription_refreshed(self, awaited, heard, now_s)
+                effects = refresh.subscription_renewed(self, awaited, heard, now_s)
             case _:
                 assert_never(awaited)
         return effects
@@ -239,21 +239,17 @@ class Session(Standing):
         heard: Heard,
         now_s: float,
     ) -> list[Effect]:
+        sub = self.subscriptions[awaited.channel]
         match awaited:
             case CheckingSubscription():
-                channel = awaited.request.channel
-                sub = self.subscriptions[channel]
                 effects = subscribe.checked(self, awaited, heard)
             case Subscribing():
-                channel = awaited.want.channel
-                sub = self.subscriptions[channel]
                 effects = subscribe.subscribed(self, awaited, heard, now_s)
             case SubscribingForServer():
-                channel = awaited.want.channel
-                sub = self.subscriptions[channel]
                 effects = grants.granted(self, awaited, heard)
-        decided = sub.joined or self.subscriptions.get(channel) is not sub
-        return effects + self._go_on(sub, now_s) if decided else effects
+        if sub.joined or self.subscriptions.get(awaited.channel) is not sub:
+            effects += self._go_on(sub, now_s)
+        return effects
 
     def _go_ahead(self, effects: list[Effect], now_s: float) -> list[Effect]:
         """Perform what waited for the connect, once that stands."""
@@ -281,7 +277,7 @@ class Session(Standing):
 
     def unsubscribe(self, channel: str, why: Unsubscribe) -> list[Effect]:
         """The server ends one subscription and tells the client why."""
-        return grants.end(self, channel, why)
+        return grants.withdraw(self, channel, why)
 
     def refresh(
         self, expires_at_s: float, info: bytes | None, now_s: float

@@ -10,9 +10,9 @@ from chatmesh.gateway.hearing import PLAIN, WITH_MEMBERS, Hearing
 from chatmesh.gateway.tokens import Override
 from chatmesh.wire import client, errors
 from chatmesh.wire.client import StreamPosition, SubscribeResult
-from chatmesh.wire.client_json import in_either
 from chatmesh.wire.close_codes import Unsubscribe
 from chatmesh.wire.errors import ErrorReply
+from chatmesh.wire.infos import in_either
 from chatmesh.wire.namespaces import NamespaceOptions
 
 
@@ -44,6 +44,11 @@ class Subscription:
         default_factory=list[tuple[int, client.Request]]
     )
     """An unsubscribe, and what follows it, that wait for the subscribe before them."""
+
+    @property
+    def is_present(self) -> bool:
+        """Whether presence is told of it."""
+        return self.options.presence or self.options.join_leave
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,6 @@ A key verifies only the algorithms of its own kind, whatever a token's header sa
 no public key can be passed off as an HMAC secret. Time is an argument.
 """
 
-import base64
-import binascii
 import math
 from pathlib import Path
 from typing import Annotated, Final, Literal, Protocol, TypeVar
@@ -22,11 +20,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.warnings import InsecureKeyLengthWarning
 
-from chatmesh.gateway.payloads import TOO_DEEP
+from chatmesh.gateway.payloads import Unfit, given
 from chatmesh.runtime.settings import Section
 from chatmesh.runtime.startup import CannotStart
 from chatmesh.wire import channels
-from chatmesh.wire.nesting import too_deep
 
 HMAC_ALGORITHMS: Final = frozenset({"HS256", "HS384", "HS512"})
 SECRET_BYTES_ADVISED: Final = 32
@@ -481,22 +478,7 @@ def _value(override: _OverrideValue | None) -> bool | None:
 
 
 def _payload(raw: msgspec.Raw, encoded: str, name: str) -> bytes:
-    """JSON on one line, or what base64 may hold else; empty when there is none."""
-    if encoded:
-        try:
-            said = base64.b64decode(encoded, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise TokenInvalid(f"b64{name} is not base64") from error
-    else:
-        said = bytes(raw)
-    if said in {b"", b"null"}:
-        return b""
-    if too_deep(said):
-        raise TokenInvalid(f"{name}: {TOO_DEEP}")
     try:
-        msgspec.json.decode(said)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        if encoded:
-            return said
-        raise TokenInvalid(f"{name} is not JSON") from error
-    return msgspec.json.format(said, indent=-1)
+        return given(bytes(raw), encoded, name)
+    except Unfit as unfit:
+        raise TokenInvalid(str(unfit)) from unfit

@@ -9,6 +9,8 @@ A connection is *here*, or *lost*: gone without a word and, until its grace has 
 still counted. With a grace, joins and leaves are about users: the first connection of a
 user joins, the last one leaves, under the name that joined, and a return within the
 grace is neither. With a grace of 0 they are about connections, as the protocol has them.
+Connections of which nothing is told, by their token or their namespace, are counted and
+listed all the same; a user is known by the first connection that is told of.
 Anonymous connections are users of their own; nobody could know them again, so they get
 no grace.
 """
@@ -21,7 +23,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from chatmesh.wire import limits
-from chatmesh.wire.client_json import client_info, encode_info
+from chatmesh.wire.client_json import encode_info
+from chatmesh.wire.infos import client_info
 from chatmesh.wire.presence import (
     Active,
     Joined,
@@ -288,7 +291,7 @@ class Roster:
         room = self.rooms.get(joined.channel)
         known = room.connections.get(joined.client) if room is not None else None
         if known is not None and known.user == joined.user:
-            self._confirm(known, joined, origin, diff)
+            self._confirm(known, joined, origin, now_ms, diff)
             return
         if known is not None:
             # A connection never changes its user; one of the two reports is false.
@@ -304,21 +307,32 @@ class Roster:
             announce=joined.announce,
         )
         merged = self._rules(connection.channel).merged
-        known = merged and self._is_announced(connection)
+        announced = merged and self._is_known(connection)
         first = self._put(connection)
         diff.connections[key] = connection
         self._counted(connection.channel, diff)
-        if self._announces(connection) and not known:
+        if self._told_of(connection) and not announced:
             self._tell(JOIN, connection, now_ms, diff)
         if merged and not first:
             self._replace_lost(connection, diff)
 
     def _confirm(
-        self, known: Connection, joined: Joined, origin: str, diff: Diff
+        self,
+        known: Connection,
+        joined: Joined,
+        origin: str,
+        now_ms: int,
+        diff: Diff,
     ) -> None:
-        """A connection that is known: it may have been lost, or have new infos."""
+        """A connection that is known: it may have been lost, or have new infos.
+
+        One that was quiet may be told of from now on. Not the reverse: who has joined
+        aloud is told of when they leave.
+        """
+        speaks = bool(joined.announce) and not self._told_of(known)
         same = (
             known.origin == origin
+            and not speaks
             and not known.lost_until_ms
             and known.conn_info == joined.conn_info
             and known.chan_info == joined.chan_info
@@ -331,6 +345,12 @@ class Roster:
         known.conn_info, known.chan_info = joined.conn_info, joined.chan_info
         self._origins.setdefault(origin, {})[known.channel, known.client] = None
         diff.connections[known.channel, known.client] = known
+        if speaks:
+            merged = self._rules(known.channel).merged
+            announced = merged and self._is_known(known)
+            known.announce = self.rooms[known.channel].announces = True
+            if not announced:
+                self._tell(JOIN, known, now_ms, diff)
 
     def _replace_lost(self, returned: Connection, diff: Diff) -> None:
         """The user is back: connections of theirs that were lost wait for nobody."""
@@ -374,16 +394,17 @@ class Roster:
         """A connection is gone for good, and with its last one the user."""
         room = self.rooms[connection.channel]
         person = connection.person
-        face = room.faces.get(person)
+        merged = self._rules(connection.channel).merged
+        face = room.faces.get(person) if merged else None
         last = len(room.people[person]) == 1
         self._take_out(room, connection, diff)
         if connection.user and last:
             diff.seen_ms[connection.user] = seen_ms
             typing = Active(connection.channel, connection.user, active=False)
             self._act(typing, seen_ms, diff)
-        if not self._announces(connection) and face is None:
+        if not self._told_of(connection) and face is None:
             return
-        if last or not self._rules(connection.channel).merged:
+        if last or not merged:
             self._tell(LEAVE, connection, seen_ms, diff, face=face)
 
     # -- The books -----------------------------------------------------------------------
@@ -395,7 +416,7 @@ class Roster:
         self.size += 1
         clients = room.people.setdefault(connection.person, {})
         clients[connection.client] = None
-        room.announces = room.announces or self._announces(connection)
+        room.announces = room.announces or self._told_of(connection)
         key = (connection.channel, connection.client)
         self._origins.setdefault(connection.origin, {})[key] = None
         return len(clients) == 1
@@ -406,7 +427,8 @@ class Roster:
             connection.client,
             connection.person,
         )
-        shown = self._announcer(room, person) == client
+        merged = self._rules(channel).merged
+        shown = merged and self._shown_by(room, person) == client
         del room.connections[client]
         self.size -= 1
         clients = room.people[person]
@@ -415,7 +437,7 @@ class Roster:
             del room.people[person]
             if room.faces.pop(person, None) is not None:
                 diff.faces[channel, person] = None
-        elif shown and self._rules(channel).merged and person not in room.faces:
+        elif shown and person not in room.faces:
             face = Face(client, connection.conn_info, connection.chan_info)
             room.faces[person] = face
             diff.faces[channel, person] = face
@@ -426,25 +448,25 @@ class Roster:
         if not room.connections:
             del self.rooms[channel]
 
-    def _announces(self, connection: Connection) -> bool:
+    def _told_of(self, connection: Connection) -> bool:
         if connection.announce is None:
             return self._rules(connection.channel).announce
         return connection.announce
 
-    def _announcer(self, room: Room, person: str) -> str | None:
+    def _shown_by(self, room: Room, person: str) -> str | None:
         """The first connection of a person that is announced, of those still here."""
         if not room.announces:
             return None
         clients = room.people.get(person, ())
-        return next((c for c in clients if self._announces(room.connections[c])), None)
+        return next((c for c in clients if self._told_of(room.connections[c])), None)
 
-    def _is_announced(self, connection: Connection) -> bool:
+    def _is_known(self, connection: Connection) -> bool:
         """Whether others know of this person already, by whatever connection."""
         room = self.rooms.get(connection.channel)
         if room is None:
             return False
         person = connection.person
-        return person in room.faces or self._announcer(room, person) is not None
+        return person in room.faces or self._shown_by(room, person) is not None
 
     def _next_number(self, now_ms: int) -> int:
         """Ascends for ever: the time, or a little more than the number before."""
@@ -454,9 +476,12 @@ class Roster:
     def _counted(self, channel: str, diff: Diff) -> None:
         room = self.rooms[channel]
         diff.counts[channel] = room.counts
-        above = self._rules(channel).large_above
-        room.large = room.large or len(room.connections) > above
-        if room.large and room.announces:
+        above = len(room.connections) > self._rules(channel).large_above
+        if not room.announces:
+            room.large = above  # Nobody has to be told that it is small again.
+            return
+        room.large = room.large or above
+        if room.large:
             self._uncounted.add(channel)
 
     def _await_return(self, connection: Connection) -> None:

@@ -6,7 +6,6 @@ every gateway before it is answered, or answered with an error.
 
 import asyncio
 import base64
-import binascii
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -448,34 +447,27 @@ def _tags(tags: dict[str, str] | None) -> dict[str, str]:
 
 
 def _given(said: Raw | UnsetType, in_base64: str | None, name: str) -> bytes:
-    """JSON or, in base64, any bytes; empty when it is not there."""
-    if not in_base64:
-        return _embeddable(bytes(said), name) if isinstance(said, Raw) else b""
-    data = _base64(in_base64, f"b64{name}")
     try:
-        return bytes(client_json.embeddable(_shallow(data, f"b64{name}")))
-    except client_json.BinaryPayload:
-        return data
+        raw = bytes(said) if isinstance(said, Raw) else b""
+        return payloads.given(raw, in_base64, name)
+    except payloads.Unfit as unfit:
+        raise bad(str(unfit)) from unfit
 
 
 def _embeddable(data: bytes, name: str) -> bytes:
+    if too_deep(data):
+        raise bad(f"{name}: {payloads.TOO_DEEP}")
     try:
-        return bytes(client_json.embeddable(_shallow(data, name)))
+        return bytes(client_json.embeddable(data))
     except client_json.BinaryPayload as binary:
         raise bad(f"{name} is no JSON") from binary
 
 
-def _shallow(data: bytes, name: str) -> bytes:
-    if too_deep(data):
-        raise bad(f"{name}: {payloads.TOO_DEEP}")
-    return data
-
-
 def _base64(text: str, name: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise bad(f"{name} is no base64") from error
+        return payloads.base64_of(text, name)
+    except payloads.Unfit as unfit:
+        raise bad(str(unfit)) from unfit
 
 
 def _unix_s(said: int | None) -> float:

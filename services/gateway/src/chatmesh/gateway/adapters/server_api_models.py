@@ -87,9 +87,11 @@ class SubscribeRequest(Targeted, kw_only=True):
     info: Raw | UnsetType = UNSET
     """JSON that others see as `chan_info`."""
     b64info: str | None = None
+    """The same in base64: any bytes."""
     data: Raw | UnsetType = UNSET
     """JSON for the client."""
     b64data: str | None = None
+    """The same in base64: any bytes."""
     recover_since: Position | None = None
     override: Override | None = None
 

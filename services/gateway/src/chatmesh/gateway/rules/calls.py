@@ -6,14 +6,14 @@ from chatmesh.gateway.awaited import AskingService
 from chatmesh.gateway.bodies import BadBody, Call
 from chatmesh.gateway.effects import Effect, Heard
 from chatmesh.gateway.rules import presence, publish
-from chatmesh.gateway.rules.standing import Standing, refusal
+from chatmesh.gateway.rules.footing import Footing, refusal
 from chatmesh.wire import client, errors, limits
 from chatmesh.wire.calls import ServiceCall
 from chatmesh.wire.client import Reply
 
 
 def call(  # noqa: PLR0911 - a line a call
-    session: Standing, command: int, request: client.RPCRequest
+    session: Footing, command: int, request: client.RPCRequest
 ) -> list[Effect]:
     try:
         match request.method:
@@ -41,7 +41,7 @@ def call(  # noqa: PLR0911 - a line a call
 
 
 def _ask_service(
-    session: Standing, command: int, request: client.RPCRequest
+    session: Footing, command: int, request: client.RPCRequest
 ) -> list[Effect]:
     """Forward what is none of a gateway's business. Raises BadBody."""
     method, data = request.method, request.data
@@ -73,7 +73,7 @@ def _ask_service(
 
 
 def service_told(
-    session: Standing, awaited: AskingService, heard: Heard
+    session: Footing, awaited: AskingService, heard: Heard
 ) -> list[Effect]:
     session.calls -= 1
     match heard:

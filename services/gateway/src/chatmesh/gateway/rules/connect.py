@@ -8,8 +8,8 @@ from chatmesh.gateway import effects as fx
 from chatmesh.gateway.awaited import Authenticating, Connecting
 from chatmesh.gateway.effects import Effect, Heard, Want
 from chatmesh.gateway.rules import grants
+from chatmesh.gateway.rules.footing import Footing, State, refusal, ttl
 from chatmesh.gateway.rules.grants import NotNow
-from chatmesh.gateway.rules.standing import Standing, State, refusal, ttl
 from chatmesh.gateway.subscriptions import (
     Subscription,
     hearing_of,
@@ -26,7 +26,7 @@ from chatmesh.wire.runs import is_agent
 
 
 def begin(
-    session: Standing, command: int, request: client.ConnectRequest, now_s: float
+    session: Footing, command: int, request: client.ConnectRequest, now_s: float
 ) -> list[Effect]:
     if session.state is not State.GREETING:
         return session.bad("already connected")
@@ -41,7 +41,7 @@ def begin(
 
 
 def authenticated(
-    session: Standing, awaited: Authenticating, heard: Heard, now_s: float
+    session: Footing, awaited: Authenticating, heard: Heard, now_s: float
 ) -> list[Effect]:
     match heard:
         case fx.TokenAccepted():
@@ -59,7 +59,7 @@ def authenticated(
 
 
 def _welcome(
-    session: Standing,
+    session: Footing,
     command: int,
     request: client.ConnectRequest,
     claims: ConnectionClaims,
@@ -73,7 +73,7 @@ def _welcome(
     session.role = session.policy.role_of(claims)
     session.expires_at_s = claims.expire_at
     session.conn_info = claims.info
-    session.info = session.client_info(b"")
+    session.info = session.shown_info(b"")
     names = list(
         dict.fromkeys(
             [
@@ -103,7 +103,7 @@ def _welcome(
         session.subscriptions[name] = Subscription(
             options,
             server_side=True,
-            info=session.client_info(said.info) if said.info else b"",
+            info=session.shown_info(said.info) if said.info else b"",
             chan_info=said.info,
             data=said.data,
             hearing=heard,
@@ -117,7 +117,7 @@ def _welcome(
 
 
 def connected(
-    session: Standing, awaited: Connecting, heard: Heard, now_s: float
+    session: Footing, awaited: Connecting, heard: Heard, now_s: float
 ) -> list[Effect]:
     match heard:
         case fx.ChannelsReady():
@@ -155,7 +155,7 @@ def connected(
     return effects + _subscribe_granted(session)
 
 
-def _subscribe_granted(session: Standing) -> list[Effect]:
+def _subscribe_granted(session: Footing) -> list[Effect]:
     """Do what the server wanted while the connect was being decided."""
     wanted, session.grants = session.grants, []
     effects: list[Effect] = []
@@ -166,7 +166,7 @@ def _subscribe_granted(session: Standing) -> list[Effect]:
     return effects
 
 
-def _refuse(session: Standing, command: int, error: ErrorReply) -> list[Effect]:
+def _refuse(session: Footing, command: int, error: ErrorReply) -> list[Effect]:
     session.state = State.REFUSED
     session.known = False
     session.waiting.clear()

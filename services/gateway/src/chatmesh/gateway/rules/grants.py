@@ -3,12 +3,12 @@
 from chatmesh.gateway import effects as fx
 from chatmesh.gateway.awaited import SubscribingForServer
 from chatmesh.gateway.effects import Effect, Heard, Want
-from chatmesh.gateway.rules.standing import Standing, State
+from chatmesh.gateway.rules.footing import Footing, State
 from chatmesh.gateway.subscriptions import Grant, Subscription, hearing_of, result_of
 from chatmesh.wire import client, close_codes, errors
-from chatmesh.wire.client_json import in_either
 from chatmesh.wire.close_codes import Unsubscribe
 from chatmesh.wire.errors import ErrorReply
+from chatmesh.wire.infos import in_either
 
 
 class NotNow(Exception):
@@ -19,7 +19,7 @@ class NotNow(Exception):
         self.error = error
 
 
-def end(session: Standing, channel: str, why: Unsubscribe) -> list[Effect]:
+def withdraw(session: Footing, channel: str, why: Unsubscribe) -> list[Effect]:
     """The server ends one subscription and tells the client why.
 
     A server-side subscription that lost its state cannot be resubscribed by the
@@ -48,7 +48,7 @@ def end(session: Standing, channel: str, why: Unsubscribe) -> list[Effect]:
     return [session.leave(channel, sub, clean=clean), fx.Tell(push)]
 
 
-def grant(session: Standing, given: Grant) -> list[Effect]:
+def grant(session: Footing, given: Grant) -> list[Effect]:
     """The server subscribes this connection; what stands already, stands.
 
     One that is still connecting is subscribed right after it is welcomed. Raises
@@ -69,7 +69,7 @@ def grant(session: Standing, given: Grant) -> list[Effect]:
         given.options,
         server_side=True,
         expires_at_s=given.expires_at_s,
-        info=session.client_info(given.info) if given.info else b"",
+        info=session.shown_info(given.info) if given.info else b"",
         chan_info=given.info,
         hearing=hearing_of(None, given.options),
     )
@@ -85,7 +85,7 @@ def grant(session: Standing, given: Grant) -> list[Effect]:
 
 
 def granted(
-    session: Standing, awaited: SubscribingForServer, heard: Heard
+    session: Footing, awaited: SubscribingForServer, heard: Heard
 ) -> list[Effect]:
     want = awaited.want
     channel = want.channel
@@ -122,6 +122,6 @@ def granted(
     ]
 
 
-def revoke(session: Standing, channel: str, sub: Subscription) -> list[Effect]:
+def revoke(session: Footing, channel: str, sub: Subscription) -> list[Effect]:
     """End what the server has ended while it was being made."""
-    return end(session, channel, sub.revoked) if sub.revoked else []
+    return withdraw(session, channel, sub.revoked) if sub.revoked else []

@@ -3,14 +3,14 @@
 from chatmesh.gateway import effects as fx
 from chatmesh.gateway.awaited import ReadingHistory
 from chatmesh.gateway.effects import Effect, Heard
-from chatmesh.gateway.rules.standing import Standing, refusal
+from chatmesh.gateway.rules.footing import Footing, refusal
 from chatmesh.wire import channels, client, errors, limits
 from chatmesh.wire.client import Reply
 from chatmesh.wire.errors import ErrorReply
 
 
 def read(
-    session: Standing, command: int, request: client.HistoryRequest
+    session: Footing, command: int, request: client.HistoryRequest
 ) -> list[Effect]:
     channel = request.channel
     if not channel:
@@ -31,7 +31,7 @@ def read(
     ]
 
 
-def _refuses(session: Standing, request: client.HistoryRequest) -> ErrorReply | None:
+def _refuses(session: Footing, request: client.HistoryRequest) -> ErrorReply | None:
     channel = request.channel
     reason = channels.refusal(channel)
     if reason is not None:

@@ -4,14 +4,14 @@ from chatmesh.gateway import attendance
 from chatmesh.gateway import effects as fx
 from chatmesh.gateway.awaited import AskingPresence
 from chatmesh.gateway.effects import Effect, Heard
-from chatmesh.gateway.rules.standing import Standing, refusal
+from chatmesh.gateway.rules.footing import Footing, refusal
 from chatmesh.wire import channels, errors
 from chatmesh.wire.errors import ErrorReply
 from chatmesh.wire.presence import CountsAsk, PresenceAsk
 
 
 def ask_about(
-    session: Standing,
+    session: Footing,
     command: int,
     channel: str,
     asked: PresenceAsk,
@@ -26,7 +26,7 @@ def ask_about(
     return ask(session, command, asked, rpc=rpc)
 
 
-def _refuses(session: Standing, channel: str) -> ErrorReply | None:
+def _refuses(session: Footing, channel: str) -> ErrorReply | None:
     reason = channels.refusal(channel)
     if reason is not None:
         return errors.because(errors.BAD_REQUEST, reason)
@@ -40,7 +40,7 @@ def _refuses(session: Standing, channel: str) -> ErrorReply | None:
 
 
 def ask(
-    session: Standing, command: int, asked: PresenceAsk, *, rpc: bool
+    session: Footing, command: int, asked: PresenceAsk, *, rpc: bool
 ) -> list[Effect]:
     awaited = session.wait_for(
         AskingPresence(command, isinstance(asked, CountsAsk), rpc)

@@ -8,7 +8,7 @@ from chatmesh.gateway import effects as fx
 from chatmesh.gateway.awaited import Publishing, SendingMessage
 from chatmesh.gateway.bodies import body_of, message_of
 from chatmesh.gateway.effects import Effect, Heard
-from chatmesh.gateway.rules.standing import Standing, refusal
+from chatmesh.gateway.rules.footing import Footing, refusal
 from chatmesh.wire import channels, client, errors
 from chatmesh.wire.client import Reply
 from chatmesh.wire.errors import ErrorReply
@@ -27,7 +27,7 @@ class _MessageSent(msgspec.Struct):
 
 
 def publish(
-    session: Standing, command: int, request: client.PublishRequest
+    session: Footing, command: int, request: client.PublishRequest
 ) -> list[Effect]:
     channel = request.channel
     if not channel or not request.data:
@@ -51,7 +51,7 @@ def publish(
     return [*typed, fx.Commit(awaited, made)]
 
 
-def _refuses(session: Standing, channel: str) -> ErrorReply | None:
+def _refuses(session: Footing, channel: str) -> ErrorReply | None:
     reason = channels.refusal(channel)
     if reason is not None:
         return errors.because(errors.BAD_REQUEST, reason)
@@ -60,7 +60,7 @@ def _refuses(session: Standing, channel: str) -> ErrorReply | None:
     )
 
 
-def send_message(session: Standing, command: int, data: Raw) -> list[Effect]:
+def send_message(session: Footing, command: int, data: Raw) -> list[Effect]:
     message = message_of(data)
     refused = _refuses(session, message.channel)
     if refused is not None:
@@ -96,7 +96,7 @@ def published(awaited: Publishing | SendingMessage, heard: Heard) -> list[Effect
             raise AssertionError(f"not an answer to {awaited}: {heard}")
 
 
-def typing(session: Standing, command: int, data: Raw) -> list[Effect]:
+def typing(session: Footing, command: int, data: Raw) -> list[Effect]:
     body = body_of(data, bodies.Typing)
     sub = session.subscriptions.get(body.channel)
     if sub is None or not sub.joined or not session.user:
@@ -108,7 +108,7 @@ def typing(session: Standing, command: int, data: Raw) -> list[Effect]:
     return [fx.TellPresence(Active(body.channel, session.user, body.typing)), done]
 
 
-def _end_typing(session: Standing, channel: str) -> list[Effect]:
+def _end_typing(session: Footing, channel: str) -> list[Effect]:
     """What was typed is said: nobody shall be shown typing for the lease's rest."""
     sub = session.subscriptions.get(channel)
     if sub is None or not sub.typing:

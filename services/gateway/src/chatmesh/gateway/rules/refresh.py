@@ -6,7 +6,7 @@ from chatmesh.gateway import effects as fx
 from chatmesh.gateway.awaited import Refreshing, RefreshingSubscription
 from chatmesh.gateway.effects import Effect, Heard
 from chatmesh.gateway.rules import grants
-from chatmesh.gateway.rules.standing import Standing, refusal, ttl
+from chatmesh.gateway.rules.footing import Footing, refusal, token_error, ttl
 from chatmesh.gateway.subscriptions import Subscription
 from chatmesh.wire import client, close_codes, errors
 from chatmesh.wire.client import Reply
@@ -16,7 +16,7 @@ REFRESH_GRACE_S: Final = 25.0
 
 
 def by_server(
-    session: Standing, expires_at_s: float, info: bytes | None, now_s: float
+    session: Footing, expires_at_s: float, info: bytes | None, now_s: float
 ) -> list[Effect]:
     """The server gives the connection another expiry; one in the past ends it."""
     if not session.known:
@@ -27,37 +27,37 @@ def by_server(
     return _introduce_as(session, info) if info is not None else []
 
 
-def _introduce_as(session: Standing, info: bytes) -> list[Effect]:
+def _introduce_as(session: Footing, info: bytes) -> list[Effect]:
     """Others are shown another info from now on, wherever the client is."""
     if info == session.conn_info:
         return []
     session.conn_info = info
-    session.info = session.client_info(b"")
+    session.info = session.shown_info(b"")
     effects: list[Effect] = []
     for channel, sub in session.subscriptions.items():
         if sub.info:
-            sub.info = session.client_info(sub.chan_info)
+            sub.info = session.shown_info(sub.chan_info)
         effects += _present_again(session, channel, sub)
     return effects
 
 
 def _introduce_in(
-    session: Standing, channel: str, sub: Subscription, info: bytes
+    session: Footing, channel: str, sub: Subscription, info: bytes
 ) -> list[Effect]:
     """Others are shown another info in this channel from now on."""
     if info == sub.chan_info:
         return []
-    sub.chan_info, sub.info = info, session.client_info(info)
+    sub.chan_info, sub.info = info, session.shown_info(info)
     return _present_again(session, channel, sub)
 
 
-def _present_again(session: Standing, channel: str, sub: Subscription) -> list[Effect]:
+def _present_again(session: Footing, channel: str, sub: Subscription) -> list[Effect]:
     present = session.present(channel, sub) if sub.joined else None
     return [fx.TellPresence(present)] if present is not None else []
 
 
-def connection(
-    session: Standing, command: int, request: client.RefreshRequest
+def renew_connection(
+    session: Footing, command: int, request: client.RefreshRequest
 ) -> list[Effect]:
     if not request.token:
         return session.bad("refresh without a token")
@@ -65,8 +65,8 @@ def connection(
     return [fx.VerifyConnectionToken(awaited, request.token)]
 
 
-def connection_refreshed(
-    session: Standing, awaited: Refreshing, heard: Heard, now_s: float
+def connection_renewed(
+    session: Footing, awaited: Refreshing, heard: Heard, now_s: float
 ) -> list[Effect]:
     match heard:
         case fx.TokenAccepted(claims=claims):
@@ -95,8 +95,8 @@ def connection_refreshed(
             raise AssertionError(f"not an answer to a token check: {heard}")
 
 
-def subscription(
-    session: Standing, command: int, request: client.SubRefreshRequest
+def renew_subscription(
+    session: Footing, command: int, request: client.SubRefreshRequest
 ) -> list[Effect]:
     if not request.token:
         return session.bad("sub_refresh without a token")
@@ -107,8 +107,8 @@ def subscription(
     return [fx.VerifySubscriptionToken(awaited, request.token)]
 
 
-def subscription_refreshed(
-    session: Standing, awaited: RefreshingSubscription, heard: Heard, now_s: float
+def subscription_renewed(
+    session: Footing, awaited: RefreshingSubscription, heard: Heard, now_s: float
 ) -> list[Effect]:
     match heard:
         case fx.SubscriptionTokenAccepted(claims=claims):
@@ -131,18 +131,13 @@ def subscription_refreshed(
                 result.expires = True
                 result.ttl = ttl(sub.expires_at_s, now_s)
             return [fx.Send(Reply(awaited.command, sub_refresh=result)), *told]
-        case fx.TokenExpired():
-            return [refusal(awaited.command, errors.TOKEN_EXPIRED)]
-        case fx.TokenRefused():
-            reason = errors.because(errors.PERMISSION_DENIED, heard.reason)
-            return [refusal(awaited.command, reason)]
-        case fx.Refused():
-            return [refusal(awaited.command, heard.error)]
+        case fx.TokenExpired() | fx.TokenRefused() | fx.Refused():
+            return [refusal(awaited.command, token_error(heard))]
         case _:
             raise AssertionError(f"not an answer to a token check: {heard}")
 
 
-def next_expiry_s(session: Standing) -> float | None:
+def next_expiry_s(session: Footing) -> float | None:
     """Unix time at which `expire` has something to do, or None."""
     times = [s.expires_at_s for s in session.subscriptions.values() if s.expires_at_s]
     if session.expires_at_s:
@@ -150,14 +145,14 @@ def next_expiry_s(session: Standing) -> float | None:
     return min(times) + REFRESH_GRACE_S if times else None
 
 
-def expire(session: Standing, now_s: float) -> list[Effect]:
+def expire(session: Footing, now_s: float) -> list[Effect]:
     """End what was not refreshed in time."""
     if _over(session.expires_at_s, now_s):
         return session.close(close_codes.CONNECTION_EXPIRED)
     effects: list[Effect] = []
     for channel, sub in list(session.subscriptions.items()):
         if sub.joined and _over(sub.expires_at_s, now_s):
-            effects += grants.end(session, channel, close_codes.EXPIRED)
+            effects += grants.withdraw(session, channel, close_codes.EXPIRED)
     return effects
 
 

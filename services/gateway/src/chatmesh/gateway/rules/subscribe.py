@@ -4,7 +4,7 @@ from chatmesh.gateway import effects as fx
 from chatmesh.gateway.awaited import CheckingSubscription, Subscribing
 from chatmesh.gateway.effects import Effect, Heard
 from chatmesh.gateway.rules import grants
-from chatmesh.gateway.rules.standing import Standing, refusal, ttl
+from chatmesh.gateway.rules.footing import Footing, refusal, token_error, ttl
 from chatmesh.gateway.subscriptions import (
     Subscription,
     hearing_of,
@@ -19,7 +19,7 @@ from chatmesh.wire.errors import ErrorReply
 
 
 def begin(  # noqa: PLR0911 - one line for each refusal
-    session: Standing, command: int, request: client.SubscribeRequest
+    session: Footing, command: int, request: client.SubscribeRequest
 ) -> list[Effect]:
     channel = request.channel
     if not channel:
@@ -52,7 +52,7 @@ def begin(  # noqa: PLR0911 - one line for each refusal
     return _watch(session, command, request, sub)
 
 
-def _refuses(session: Standing, request: client.SubscribeRequest) -> ErrorReply | None:
+def _refuses(session: Footing, request: client.SubscribeRequest) -> ErrorReply | None:
     channel = request.channel
     reason = channels.refusal(channel)
     if reason is not None:
@@ -69,7 +69,7 @@ def _refuses(session: Standing, request: client.SubscribeRequest) -> ErrorReply 
 
 
 def checked(
-    session: Standing, awaited: CheckingSubscription, heard: Heard
+    session: Footing, awaited: CheckingSubscription, heard: Heard
 ) -> list[Effect]:
     request = awaited.request
     match heard:
@@ -84,25 +84,20 @@ def checked(
             sub.expires_at_s = claims.expire_at
             sub.options = overridden(sub.options, claims.override)
             sub.data, sub.chan_info = claims.data, claims.info
-            if claims.info:
-                sub.info = session.client_info(claims.info)
+            sub.info = session.shown_info(claims.info) if claims.info else b""
             refused = refuses_wishes(request, sub.options)
             if refused is None:
                 return _watch(session, awaited.command, request, sub)
             error = refused
-        case fx.TokenExpired():
-            error = errors.TOKEN_EXPIRED
-        case fx.TokenRefused():
-            error = errors.because(errors.PERMISSION_DENIED, heard.reason)
-        case fx.Refused():
-            error = heard.error
+        case fx.TokenExpired() | fx.TokenRefused() | fx.Refused():
+            error = token_error(heard)
         case _:
             raise AssertionError(f"not an answer to a token check: {heard}")
     return _abandon(session, request.channel, awaited.command, error)
 
 
 def _watch(
-    session: Standing,
+    session: Footing,
     command: int,
     request: client.SubscribeRequest,
     sub: Subscription,
@@ -114,7 +109,7 @@ def _watch(
 
 
 def subscribed(
-    session: Standing, awaited: Subscribing, heard: Heard, now_s: float
+    session: Footing, awaited: Subscribing, heard: Heard, now_s: float
 ) -> list[Effect]:
     channel = awaited.want.channel
     match heard:
@@ -143,14 +138,14 @@ def subscribed(
 
 
 def _abandon(
-    session: Standing, channel: str, command: int, error: ErrorReply
+    session: Footing, channel: str, command: int, error: ErrorReply
 ) -> list[Effect]:
     del session.subscriptions[channel]
     return [refusal(command, error)]
 
 
-def end(
-    session: Standing, command: int, request: client.UnsubscribeRequest
+def unsubscribe(
+    session: Footing, command: int, request: client.UnsubscribeRequest
 ) -> list[Effect]:
     channel = request.channel
     if not channel:

@@ -26,7 +26,7 @@ from chatmesh.runtime.service_api import (
     documented,
 )
 from chatmesh.wire import errors, limits
-from chatmesh.wire.client_json import client_info
+from chatmesh.wire.infos import client_info
 from chatmesh.wire.presence import Member
 
 T = TypeVar("T")
@@ -64,6 +64,9 @@ class MemberInfo(_Model):
     """Empty for an anonymous connection."""
     conn_info: Any = None
     chan_info: Any = None
+    b64conn_info: str | None = None
+    """The info in base64, where it is no JSON; so is the next one."""
+    b64chan_info: str | None = None
     lost: bool
     """In its grace: gone without a word, and perhaps back in a moment."""
     connections: int

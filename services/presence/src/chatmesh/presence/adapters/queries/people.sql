@@ -15,7 +15,7 @@ FROM (
     SELECT
         person,
         user_id,
-        array_agg(client ORDER BY joined_us) AS clients,
+        array_agg(client ORDER BY announce IS FALSE, joined_us) AS clients,
         array_agg(conn_info ORDER BY lost_until_ms > 0, joined_us) AS conn_infos,
         array_agg(chan_info ORDER BY lost_until_ms > 0, joined_us) AS chan_infos,
         count(*)::integer AS connections,

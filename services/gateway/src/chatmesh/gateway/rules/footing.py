@@ -1,4 +1,4 @@
-"""Where a session stands: what all of its rules share."""
+"""What a session knows of itself: all that its rules share."""
 
 import enum
 from collections import deque
@@ -11,12 +11,13 @@ from chatmesh.gateway.policy import Seat
 from chatmesh.gateway.subscriptions import Grant, Subscription
 from chatmesh.gateway.terms import Terms
 from chatmesh.gateway.tokens import SubscriptionClaims
-from chatmesh.wire import client, close_codes, limits
+from chatmesh.wire import client, close_codes, errors, limits
 from chatmesh.wire.calls import Role
 from chatmesh.wire.client import Command, Reply
-from chatmesh.wire.client_json import OversizedCommand, client_info, encode_info
+from chatmesh.wire.client_json import OversizedCommand, encode_info
 from chatmesh.wire.close_codes import Disconnect
 from chatmesh.wire.errors import ErrorReply
+from chatmesh.wire.infos import client_info
 from chatmesh.wire.presence import Joined, Left
 
 COMMANDS_WAITING_MAX: Final = 512
@@ -36,7 +37,7 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-class Standing:
+class Footing:
     """Who a connection is, where it is subscribed, and what it waits for."""
 
     def __init__(
@@ -134,7 +135,8 @@ class Standing:
         sub = self.subscriptions.get(channel)
         return sub.info if sub is not None and sub.info else self.info
 
-    def client_info(self, channel_info: bytes) -> bytes:
+    def shown_info(self, channel_info: bytes) -> bytes:
+        """JSON of its ClientInfo in a channel whose token says this of it."""
         return encode_info(
             client_info(self.user, self.client_id, self.conn_info, channel_info)
         )
@@ -144,13 +146,13 @@ class Standing:
 
     def leave(self, channel: str, sub: Subscription, *, clean: bool) -> Effect:
         absent = None
-        if sub.options.presence or sub.options.join_leave:
+        if sub.is_present:
             absent = Left(channel, self.client_id, clean)
         return fx.Leave(channel, absent)
 
     def present(self, channel: str, sub: Subscription) -> Joined | None:
         """What presence is told of this connection, where the channel has presence."""
-        if not (sub.options.presence or sub.options.join_leave):
+        if not sub.is_present:
             return None
         return Joined(
             channel,
@@ -164,6 +166,19 @@ class Standing:
 
 def refusal(command: int, error: ErrorReply) -> Effect:
     return fx.Send(Reply(command, error=error))
+
+
+def token_error(
+    heard: fx.TokenExpired | fx.TokenRefused | fx.Refused,
+) -> ErrorReply:
+    """What a subscription's client is told of a token that was not taken."""
+    match heard:
+        case fx.TokenExpired():
+            return errors.TOKEN_EXPIRED
+        case fx.TokenRefused(reason=reason):
+            return errors.because(errors.PERMISSION_DENIED, reason)
+        case fx.Refused(error=error):
+            return error
 
 
 def ttl(expires_at_s: float, now_s: float) -> int:
