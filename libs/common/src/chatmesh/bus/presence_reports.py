@@ -77,6 +77,10 @@ class Facts:
             del self._channels[left.channel]
             self._partitions[partition_of(left.channel)].discard(left.channel)
 
+    def know_of(self, channel: str) -> bool:
+        """Whether anybody is in a channel by way of this process."""
+        return channel in self._channels
+
     def of_channel(self, channel: str) -> list[Joined]:
         return list(self._channels.get(channel, {}).values())
 

@@ -125,7 +125,7 @@ class PresenceDesk:
         so that nobody misses themselves; of a large one they are what presence counts.
         """
         counting = isinstance(ask, CountsAsk)
-        if counting and self._reports.facts.of_channel(ask.channel):
+        if counting and self._reports.facts.know_of(ask.channel):
             ask = MembersAsk(0, ask.channel, limit=COUNTED_ONE_BY_ONE_MAX)
         self._last_ask += 1
         span = self._tracing.begin_trace(trace_names.ASK_PRESENCE, kind=SpanKind.CLIENT)
