@@ -6,24 +6,25 @@ and what the room hears of it. Everything runs on this machine: presence, the br
 database and this feeder share its cores.
 """
 
-import argparse
 import asyncio
 import itertools
 import os
 import shutil
 import statistics
 import sys
-from collections.abc import Coroutine
+import time
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
 import aiormq
-import psutil
-import uvloop
 from aiormq.abc import DeliveredMessage
 from pamqp import commands as spec
 
+from bench.measures import Figures
+from bench.processes import seconds_between, spent
 from chatmesh.local.instances import Instances, private_folder, private_instances
 from chatmesh.local.mesh import inherited
 from chatmesh.local.ports import free_port
@@ -49,37 +50,34 @@ from chatmesh.wire.topics import Topics
 
 NAMES: Final = Topics()
 NAMESPACES: Final = '{"room":{"presence":true,"join_leave":true}}'
-SIZES: Final = (100, 1_000, 10_000)
 CHANGES: Final = 10_000
 PER_REPORT: Final = 20
 INFO: Final = b'{"name":"Ada Lovelace","avatar":"/pictures/ada.png"}'
-PROGRAMS: Final = {"postgres": "database", "beam.smp": "broker"}
 WITHIN_S: Final = 120.0
 ASKED_TIMES: Final = 50
 SEEN_EVERY_S: Final = 0.005
+_rooms: Final = itertools.count()
 
 
 @dataclass(frozen=True)
 class Phase:
     """One thing done to a room, and what it cost."""
 
-    name: str
-    members: int
     changes: int
     seconds: float
     cpu_s: dict[str, float]
     heard: int
     """Messages the room got; each goes to every member."""
 
-    def line(self) -> str:
-        costs = ", ".join(
-            f"{name} {spent / self.changes * 1e6:.0f}"
-            for name, spent in self.cpu_s.items()
-        )
-        return (
-            f"{self.name:14} {self.members:6,} members {self.changes / self.seconds:8,.0f}"
-            f" changes/s  heard {self.heard:6,}  microseconds of CPU each: {costs}"
-        )
+    def results(self, name: str = "") -> dict[str, float]:
+        return {
+            f"{name}changes_per_s": self.changes / self.seconds,
+            **{
+                f"{name}{part}_cpu_us_per_change": taken / self.changes * 1e6
+                for part, taken in self.cpu_s.items()
+            },
+            f"{name}messages_heard": self.heard,
+        }
 
 
 class Gateway:
@@ -123,10 +121,10 @@ class Gateway:
     async def ask(self, kind: type[CountsAsk] | type[MembersAsk], room: str) -> float:
         """Seconds until the whole answer was there."""
         number = next(self._requests)
-        loop = asyncio.get_running_loop()
-        answered = self._answers[number] = loop.create_future()
+        answered = self._answers[number] = asyncio.get_running_loop().create_future()
         ask: PresenceAsk = kind(number, room)
-        started = loop.time()
+        # Not the loop's own time, which is in milliseconds.
+        started = time.perf_counter()
         await self._publish(
             NAMES.rpc,
             topics.PRESENCE_SERVICE,
@@ -135,7 +133,7 @@ class Gateway:
         async with asyncio.timeout(WITHIN_S):
             await answered
         del self._answers[number]
-        return loop.time() - started
+        return time.perf_counter() - started
 
     async def until(self, room: str, members: int) -> None:
         """Wait until presence counts so many in a room."""
@@ -169,21 +167,23 @@ class Gateway:
         )
 
 
-class Bench:
-    """Measures phases against one running service."""
+class PresenceBench:
+    """One running service, and what is done to it."""
 
     def __init__(self, service: Service, gateway: Gateway) -> None:
         self._service = service
         self._gateway = gateway
 
-    async def room(self, members: int) -> list[Phase]:
-        room = f"room:{members}"
+    async def measure(self, *, members: int) -> Figures:
+        """Fill a room, let some go and come, move all, ask; and leave nobody behind."""
+        number = next(_rooms)
+        room, here, there = f"room:{number}", f"g-{number}", f"h-{number}"
         people = [(f"c{n}", f"u{n}") for n in range(members)]
         gateway = self._gateway
 
         async def fill() -> None:
             await gateway.tell(
-                f"g-{members}", room, [Joined(room, c, u, INFO) for c, u in people]
+                here, room, [Joined(room, c, u, INFO) for c, u in people]
             )
 
         async def come_and_go() -> None:
@@ -194,75 +194,85 @@ class Bench:
                     Left(room, client, clean=True),
                     Joined(room, client, user, INFO),
                 ]
-            await gateway.tell(f"g-{members}", room, changes)
+            await gateway.tell(here, room, changes)
 
         async def move() -> None:
-            await gateway.tell(
-                f"h-{members}",
-                room,
-                [Joined(room, f"{c}'", u, INFO) for c, u in people],
-            )
-            await gateway.tell(f"g-{members}", room, [Left(room, c) for c, _ in people])
+            moved: list[Change] = [Joined(room, f"{c}'", u, INFO) for c, u in people]
+            await gateway.tell(there, room, moved)
+            await gateway.tell(here, room, [Left(room, c) for c, _ in people])
 
-        return [
-            await self._phase("fill", members, members, fill(), room),
-            await self._phase("come and go", members, CHANGES, come_and_go(), room),
-            await self._phase("all move", members, 2 * members, move(), room),
-        ]
+        filling = await self._phase(members, members, fill(), room)
+        changing = await self._phase(members, CHANGES, come_and_go(), room)
+        moving = await self._phase(members, 2 * members, move(), room)
+        asked = await self._questions(room)
+        gone: list[Change] = [Left(room, f"{c}'", clean=True) for c, _ in people]
+        await gateway.tell(there, room, gone)
+        await gateway.until(room, 0)
+        return Figures(
+            "presence_service",
+            {
+                "members": members,
+                "changes": CHANGES,
+                "changes_per_report": PER_REPORT,
+            },
+            {
+                **changing.results(),
+                **filling.results("filling_"),
+                **moving.results("moving_"),
+                **asked,
+            },
+        )
 
-    async def questions(self, members: int) -> str:
-        room = f"room:{members}"
+    async def _questions(self, room: str) -> dict[str, float]:
         counts = [await self._gateway.ask(CountsAsk, room) for _ in range(ASKED_TIMES)]
         lists = [
             await self._gateway.ask(MembersAsk, room) for _ in range(ASKED_TIMES // 10)
         ]
-        return (
-            f"{'questions':14} {members:6,} members  counts"
-            f" {statistics.median(counts) * 1000:.1f} ms, everyone"
-            f" {statistics.median(lists) * 1000:.1f} ms (medians)"
-        )
+        return {
+            "counts_ms_median": statistics.median(counts) * 1e3,
+            "everyone_ms_median": statistics.median(lists) * 1e3,
+        }
 
     async def _phase(
         self,
-        name: str,
         members: int,
         changes: int,
         done: Coroutine[object, object, None],
         room: str,
     ) -> Phase:
-        before, heard = cpu_by_name(self._service.pid), self._gateway.heard
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        own = {"presence": [self._service.pid], "feeder": [os.getpid()]}
+        before, heard = spent(own), self._gateway.heard
+        started = time.perf_counter()
         await done
         # Reports of a room are heard in order: the last member to be counted says so.
         marker = Joined(room, "marker", "marker")
         await self._gateway.tell("marker", room, [marker])
         await self._gateway.until(room, members + 1)
-        seconds = loop.time() - started
-        after = cpu_by_name(self._service.pid)
+        seconds = time.perf_counter() - started
+        cpu_s = seconds_between(before, spent(own))
         await self._gateway.tell("marker", room, [Left(room, "marker", clean=True)])
         await self._gateway.until(room, members)
-        cpu_s = {key: after[key] - before[key] for key in after}
-        return Phase(
-            name, members, changes, seconds, cpu_s, self._gateway.heard - heard
-        )
+        return Phase(changes, seconds, cpu_s, self._gateway.heard - heard)
 
 
-def cpu_by_name(presence: int) -> dict[str, float]:
-    """User and system seconds so far of everything that was started for this."""
-    own = psutil.Process()
-    spent = {"presence": 0.0, "database": 0.0, "broker": 0.0, "feeder": 0.0}
-    for process in (own, *own.children(recursive=True)):
-        if process.pid == presence:
-            name = "presence"
-        else:
-            name = PROGRAMS.get(process.name(), "feeder")
-        times = process.cpu_times()
-        spent[name] += times.user + times.system
-    return spent
+@asynccontextmanager
+async def measured_service() -> AsyncGenerator[PresenceBench]:
+    """A presence service with nobody but this feeder, on instances of its own."""
+    folder = private_folder()
+    try:
+        async with private_instances(os.environ, folder, mode="dev") as instances:
+            service = _service(instances, folder)
+            await service.start()
+            try:
+                async with _feeding(instances) as gateway:
+                    yield PresenceBench(service, gateway)
+            finally:
+                await service.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-async def measure(instances: Instances, folder: Path) -> None:
+def _service(instances: Instances, folder: Path) -> Service:
     port = free_port()
     environ = {
         **inherited(None),
@@ -272,42 +282,20 @@ async def measure(instances: Instances, folder: Path) -> None:
         "CHATMESH_PRESENCE_PORT": str(port),
     }
     command = Command("presence", (sys.executable, "-m", "chatmesh.presence"), environ)
-    service = Service(command, http_port=port, log=folder / "presence.log")
-    await service.start()
-    try:
-        async with await aiormq.connect(instances.amqp_url) as connection:
-            channel = await connection.channel(publisher_confirms=False)
-            declared = await channel.queue_declare(exclusive=True)
-            queue = declared.queue or ""
-            gateway = Gateway(cast("aiormq.Channel", channel), queue)
-            await channel.queue_bind(queue, NAMES.events, "#")
-            await channel.basic_consume(queue, gateway.on_message, no_ack=True)
-            renewing = asyncio.get_running_loop().create_task(gateway.renew())
-            bench = Bench(service, gateway)
-            for members in SIZES:
-                for phase in await bench.room(members):
-                    say(phase.line())
-                say(await bench.questions(members))
+    return Service(command, http_port=port, log=folder / "presence.log")
+
+
+@asynccontextmanager
+async def _feeding(instances: Instances) -> AsyncGenerator[Gateway]:
+    async with await aiormq.connect(instances.amqp_url) as connection:
+        channel = await connection.channel(publisher_confirms=False)
+        declared = await channel.queue_declare(exclusive=True)
+        queue = declared.queue or ""
+        gateway = Gateway(cast("aiormq.Channel", channel), queue)
+        await channel.queue_bind(queue, NAMES.events, "#")
+        await channel.basic_consume(queue, gateway.on_message, no_ack=True)
+        renewing = asyncio.get_running_loop().create_task(gateway.renew())
+        try:
+            yield gateway
+        finally:
             renewing.cancel()
-    finally:
-        await service.stop()
-
-
-def say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-async def main() -> None:
-    folder = private_folder()
-    try:
-        async with private_instances(os.environ, folder, mode="dev") as instances:
-            say(instances.described)
-            await measure(instances, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    uvloop.run(main())

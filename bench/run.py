@@ -19,7 +19,7 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import agents, measures, plots, tracing
+from bench import agents, measures, plots, presence, tracing
 from bench.agents import AgentBench, measured_agents
 from bench.measures import Figures
 from bench.mesh import measured_mesh
@@ -54,8 +54,15 @@ AGENT_MEASURES: Final[dict[str, Callable[[AgentBench], Awaitable[Figures]]]] = {
         bench, busy=100, people=20, others=80
     ),
 }
+PRESENCE_ALONE: Final = {
+    "presence_alone_100": 100,
+    "presence_alone_1000": 1_000,
+    "presence_alone_10000": 10_000,
+}
+"""Members in the room; reports go straight onto the queues of presence."""
 TRACING: Final = "tracing_overhead"
-NAMES: Final = (*MEASURES, *AGENT_MEASURES, TRACING)
+NAMES: Final = (*MEASURES, *AGENT_MEASURES, *PRESENCE_ALONE, TRACING)
+GROUPS: Final = {"presence": tuple(PRESENCE_ALONE)}
 FRESH_MESH_PER_RUN: Final = frozenset({"idle_3000", TRACING})
 """Processes of one program differ by a percent or so for all their life."""
 
@@ -70,7 +77,7 @@ async def run(names: list[str], runs: int) -> None:
             async with _measuring(name) as measure:
                 for _ in range(per_mesh):
                     taken.append(await measure())
-                    print(f"{name:16} {_line(taken[-1])}", flush=True)
+                    print(f"{name:20} {_line(taken[-1])}", flush=True)
         _keep(name, taken)
     plots.draw(RESULTS)
 
@@ -84,6 +91,9 @@ async def _measuring(name: str) -> AsyncGenerator[Callable[[], Awaitable[Figures
     elif name in AGENT_MEASURES:
         async with measured_agents() as bench:
             yield lambda: AGENT_MEASURES[name](bench)
+    elif name in PRESENCE_ALONE:
+        async with presence.measured_service() as alone:
+            yield lambda: alone.measure(members=PRESENCE_ALONE[name])
     else:
         async with measured_mesh() as mesh:
             yield lambda: MEASURES[name](mesh)
@@ -107,7 +117,7 @@ def _keep(name: str, taken: list[Figures]) -> None:
         "medians": medians,
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
-    print(f"{name:16} median of {len(taken)}: {_pairs(medians)}", flush=True)
+    print(f"{name:20} median of {len(taken)}: {_pairs(medians)}", flush=True)
 
 
 def _line(figures: Figures) -> str:
@@ -120,10 +130,11 @@ def _pairs(values: dict[str, float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []], default=[])
+    parser.add_argument("names", nargs="*", choices=[*NAMES, *GROUPS, []], default=[])
     parser.add_argument("--runs", type=int, default=RUNS)
     given = parser.parse_args()
-    uvloop.run(run(given.names or list(NAMES), given.runs))
+    chosen = [one for name in given.names for one in GROUPS.get(name, (name,))]
+    uvloop.run(run(chosen or list(NAMES), given.runs))
 
 
 if __name__ == "__main__":

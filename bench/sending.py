@@ -6,15 +6,14 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from bench.load import LoadClient, message, open_clients
+from bench.processes import cpu_ns
 from chatmesh.local.mesh import Mesh
 
 TEXT: Final = "The quick brown fox jumps over the lazy dog, twice or more."
 DRAIN_WITHIN_S: Final = 30.0
-_NS_PER_S: Final = 1e9
 _run: Final = itertools.count()
 
 
@@ -68,14 +67,14 @@ class Senders:
 
     async def _measured(self, turns: Callable[[], Iterable[int]], window: int) -> Slice:
         pids = [service.pid for service in self._mesh.services]
-        before_ns, start = _cpu_ns(pids), time.perf_counter()
+        before_ns, start = cpu_ns(pids), time.perf_counter()
         async with asyncio.TaskGroup() as group:
             sending = [
                 group.create_task(self._send(client, own, turns(), window))
                 for client, own in zip(self._clients, self._rooms, strict=True)
             ]
         seconds = time.perf_counter() - start
-        used_ns = _cpu_ns(pids) - before_ns
+        used_ns = cpu_ns(pids) - before_ns
         sent = sum(one.result() for one in sending)
         return Slice(sent, seconds, used_ns / max(sent, 1) / 1000)
 
@@ -99,9 +98,3 @@ class Senders:
     def close(self) -> None:
         for client in self._clients:
             client.close()
-
-
-def _cpu_ns(pids: list[int]) -> int:
-    """Time of processes on a processor so far; finer than the clock ticks of `stat`."""
-    tasks = [one for pid in pids for one in Path(f"/proc/{pid}/task").iterdir()]
-    return sum(int((one / "schedstat").read_text().split()[0]) for one in tasks)
