@@ -179,14 +179,15 @@ def message(channel: str, message_id: str, text: str) -> dict[str, object]:
 
 
 async def open_clients(
-    urls: list[str], count: int, at_once: int = 50
+    urls: list[str], count: int, at_once: int = 50, tokens: Sequence[str] = ()
 ) -> list[LoadClient]:
-    """Clients spread over the gateways in turn, all connected."""
+    """Clients spread over the gateways in turn, all connected; without tokens as nobody."""
     clients = [LoadClient() for _ in range(count)]
     for start in range(0, count, at_once):
         async with asyncio.TaskGroup() as group:
             for index in range(start, min(start + at_once, count)):
-                group.create_task(clients[index].open(urls[index % len(urls)]))
+                token = tokens[index] if tokens else ""
+                group.create_task(clients[index].open(urls[index % len(urls)], token))
     return clients
 
 

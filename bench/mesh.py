@@ -23,9 +23,12 @@ SETTINGS = {
 
 @asynccontextmanager
 async def measured_mesh(
-    gateways: int = 2, agents: int = 0, settings: Mapping[str, str] | None = None
+    gateways: int = 2,
+    agents: int = 0,
+    settings: Mapping[str, str] | None = None,
+    others: Sequence[str] = (),
 ) -> AsyncGenerator[Mesh]:
-    shape = Shape(gateways, agents, settings or {})
+    shape = Shape(gateways, agents, settings or {}, others)
     async with measured_meshes([shape]) as (mesh,):
         yield mesh
 
@@ -37,6 +40,7 @@ class Shape:
     gateways: int = 2
     agents: int = 0
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
+    others: Sequence[str] = ()
 
 
 @asynccontextmanager
@@ -61,6 +65,7 @@ async def measured_meshes(shapes: Sequence[Shape]) -> AsyncGenerator[list[Mesh]]
                     folder=folder / name,
                     prefix=name,
                     gateways=shape.gateways,
+                    others=shape.others,
                     agents=shape.agents,
                     settings={**SETTINGS, **shape.settings},
                 )

@@ -19,8 +19,9 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import agents, measures, plots, presence, tracing
+from bench import agents, large_rooms, measures, plots, presence, tracing
 from bench.agents import AgentBench, measured_agents
+from bench.large_rooms import EACH, Crowd
 from bench.measures import Figures
 from bench.mesh import measured_mesh
 from chatmesh.local.mesh import Mesh
@@ -60,9 +61,16 @@ PRESENCE_ALONE: Final = {
     "presence_alone_10000": 10_000,
 }
 """Members in the room; reports go straight onto the queues of presence."""
+LARGE_ROOMS: Final = {
+    "presence_100": Crowd(100),
+    "presence_1000": Crowd(1_000),
+    "presence_10000": Crowd(10_000),
+    # What the threshold of large rooms saves.
+    "presence_1000_each": Crowd(1_000, EACH),
+}
 TRACING: Final = "tracing_overhead"
-NAMES: Final = (*MEASURES, *AGENT_MEASURES, *PRESENCE_ALONE, TRACING)
-GROUPS: Final = {"presence": tuple(PRESENCE_ALONE)}
+NAMES: Final = (*MEASURES, *AGENT_MEASURES, *PRESENCE_ALONE, *LARGE_ROOMS, TRACING)
+GROUPS: Final = {"presence": (*LARGE_ROOMS, *PRESENCE_ALONE)}
 FRESH_MESH_PER_RUN: Final = frozenset({"idle_3000", TRACING})
 """Processes of one program differ by a percent or so for all their life."""
 
@@ -94,6 +102,9 @@ async def _measuring(name: str) -> AsyncGenerator[Callable[[], Awaitable[Figures
     elif name in PRESENCE_ALONE:
         async with presence.measured_service() as alone:
             yield lambda: alone.measure(members=PRESENCE_ALONE[name])
+    elif name in LARGE_ROOMS:
+        async with large_rooms.measured_room(LARGE_ROOMS[name]) as room:
+            yield room.measure
     else:
         async with measured_mesh() as mesh:
             yield lambda: MEASURES[name](mesh)
