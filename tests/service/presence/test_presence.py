@@ -1,12 +1,17 @@
 """Presence as a process: what gateways and their clients rely on."""
 
+import asyncpg
 import pytest
 
 from chatmesh.wire import errors
+from chatmesh.wire.presence import Joined
 from support.eventually import eventually
 from support.presence_side import Replicas, ReporterSide
 
 pytestmark = pytest.mark.timeout(90)
+
+CROWD = 1000
+LEAVES = 10
 
 
 async def test_joins_and_leaves_are_told(
@@ -57,6 +62,43 @@ async def test_members_and_counts_are_answered(
     assert [m.client for m in (*first.members, *second.members)] == ["a1", "a2", "x1"]
     assert (first.last, first.num_clients) == (True, 3)
     assert (second.next_after, second.last) == ("", True)
+
+
+async def test_a_leave_costs_the_same_in_a_crowd(
+    replicas: Replicas, side: ReporterSide, database_url: str
+) -> None:
+    """It is found by its key, also where the plan was made when hardly anybody was here."""
+    presence = await replicas.start()
+    # PostgreSQL keeps a plan from the sixth time on.
+    for number in range(10):
+        await side.join("quiet:0", f"a{number}")
+        await side.leave("quiet:0", f"a{number}", clean=True)
+        await _counted(side, 0)
+    await side.tell(*(Joined("quiet:0", f"c{number}") for number in range(CROWD)))
+    await _counted(side, CROWD)
+    for number in range(LEAVES):
+        await side.leave("quiet:0", f"c{number}", clean=True)
+        await _counted(side, CROWD - number - 1)
+    # What a session has read is known when it ends.
+    await presence.stop()
+
+    admin = await asyncpg.connect(database_url)
+    try:
+        (row,) = await admin.fetch(
+            "SELECT n_tup_del, seq_tup_read FROM pg_stat_user_tables"
+            " WHERE relname = 'presence_connections'"
+        )
+    finally:
+        await admin.close()
+    assert row["n_tup_del"] >= LEAVES
+    assert row["seq_tup_read"] < CROWD
+
+
+async def _counted(side: ReporterSide, members: int) -> None:
+    async def so_many() -> bool:
+        return (await side.counts("quiet:0")).num_clients == members
+
+    await eventually(so_many)
 
 
 async def test_an_empty_channel_has_nobody(
