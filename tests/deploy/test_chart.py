@@ -13,6 +13,7 @@ from support.manifests import (
     CASE_NAMES,
     CASES,
     CHART,
+    SCALED,
     SERVICES,
     Document,
     named,
@@ -76,6 +77,8 @@ def test_what_is_made_from_the_chart_is_current() -> None:
         ({"mcp": {"servers": {"a": {"timeout_s": 5}}}}, "mcp"),
         ({"mcp": {"servers": {"A b": {"url": "https://a"}}}}, "A b"),
         ({"mcp": {"drain": {"windowSeconds": 0}}}, "windowSeconds"),
+        ({"reaper": {"drain": {"windowSeconds": 5}}}, "windowSeconds"),
+        ({"reaper": {"autoscaling": {"enabled": True}}}, "autoscaling"),
         ({"image": {"digests": {"gateway": "latest"}}}, "gateway"),
         ({"networkPolicy": {"ports": {"amqp": [99999]}}}, "amqp"),
         ({"rabbitmq": {"cluster": {"replicas": 2}}}, "replicas"),
@@ -86,7 +89,9 @@ def test_wrong_values_are_refused_by_name(values: Values, said: str) -> None:
     assert said in refusal(values)
 
 
-@pytest.mark.parametrize("service", ["history", "presence", "agent", "tools", "mcp"])
+@pytest.mark.parametrize(
+    "service", [service for service in SERVICES if service != "gateway"]
+)
 def test_no_operations_port_is_published(service: str) -> None:
     """Only the gateways' traffic may be a load balancer's."""
     said = refusal({service: {"service": {"type": "LoadBalancer"}}})
@@ -133,9 +138,7 @@ def test_what_runs_once_runs_where_the_rest_may(
         assert names & {"TZ", "PGSSLROOTCERT"}, each
 
 
-@pytest.mark.parametrize(
-    "service", ["gateway", "history", "presence", "agent", "tools", "mcp"]
-)
+@pytest.mark.parametrize("service", SCALED)
 def test_grace_below_the_drain_is_refused(service: str) -> None:
     """A replica that would be killed while it drains is not installed."""
     drain = {"preStopSeconds": 10, "windowSeconds": 60, "marginSeconds": 20}
@@ -160,6 +163,10 @@ def test_grace_follows_the_drain() -> None:
     assert grace({}) == 85
     assert grace({"drain": {"windowSeconds": 300}}) == 325
     assert grace({"terminationGracePeriodSeconds": 100}) == 100
+    # Without a window the margin is all there is.
+    said = refusal({"reaper": {"terminationGracePeriodSeconds": 19}})
+    assert "reaper.terminationGracePeriodSeconds is 19" in said
+    assert "take 20" in said
 
 
 def test_contradictions_are_refused() -> None:
@@ -199,7 +206,8 @@ def test_tables_are_made_before_the_services(
         assert "volumes" not in job["spec"]["template"]["spec"]
     assert of(rendered["full"], "Job") == []
     for case, at_start in (("default", "false"), ("full", "true")):
-        for service in ("history", "presence", "agent"):
+        # The reaper looks at the agents' tables, or brings them up to date as they do.
+        for service in ("history", "presence", "agent", "reaper"):
             env = named(rendered[case], "Deployment", f"-{service}")["spec"]["template"]
             (said,) = [
                 variable["value"]
@@ -255,6 +263,19 @@ def test_the_servers_file_is_what_was_given(
     one = sums(ONE_SERVER)
     other = sums(ONE_SERVER | {"servers": {"b": {"url": "https://b.example/mcp"}}})
     assert {key for key in one if one[key] != other[key]} == {"checksum/servers"}
+
+
+def test_a_change_of_agents_reaches_who_reads_it_once() -> None:
+    """Agents follow their file; the reaper is replaced, and by this change only."""
+
+    def sums(service: str, agents: Values) -> Values:
+        whole = manifests.render({"agent": {"agents": agents}})
+        template = named(whole, "Deployment", f"-{service}")["spec"]["template"]
+        return template["metadata"]["annotations"]
+
+    for service, rolled in (("reaper", {"checksum/agents"}), ("agent", set[str]())):
+        one, other = sums(service, {"version": 1}), sums(service, {"version": 2})
+        assert {key for key in one if one[key] != other[key]} == rolled
 
 
 def test_operators_clusters_are_used_when_switched_on(

@@ -23,6 +23,7 @@ from chatmesh.wire.close_codes import SHUTDOWN
 from support import podman
 from support.eventually import eventually
 from support.manifests import (
+    REAPER,
     ROOT,
     SERVICES,
     TOOL_PROCESSES,
@@ -85,6 +86,9 @@ def values_of(service: str, ports: dict[str, int]) -> dict[str, Any]:
     """The chart's values of one service, on ports of its own where a setting says so."""
     if service == "tools":
         return {}
+    if service == REAPER:
+        own_port = {"name": "CHATMESH_AGENT_PORT", "value": str(ports["PORT"])}
+        return {"extraEnv": [own_port]}
     if service == "mcp":
         command = ["python", "-c", MCP_SERVER.read_text()]
         near = {"command": command, "env": {"KEY": "${KEY}"}, "read_only": ["*"]}

@@ -23,7 +23,7 @@ from chatmesh.runtime.process_metrics import add_process_metrics
 from chatmesh.runtime.service import Stopping
 from chatmesh.runtime.settings import Shared
 from chatmesh.wire.topics import Topics
-from support.manifests import ROOT, SERVICES, Document, of
+from support.manifests import ROOT, SCALED, Document, of
 
 ADAPTER = ROOT / "deploy" / "k8s" / "prometheus-adapter.yaml"
 PROMTOOL_WITHIN_S = 30
@@ -228,7 +228,7 @@ def test_rules_mean_the_autoscalers_of_their_release(
         ]
 
         assert len(expressions) == 2
-        assert len(names) == len(SERVICES)
+        assert len(names) == len(SCALED)
         for expression in expressions:
             (pattern,) = re.findall(r'horizontalpodautoscaler=~"([^"]+)"', expression)
             assert 'namespace="chatmesh"' in expression

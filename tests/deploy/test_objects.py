@@ -17,6 +17,7 @@ from chatmesh.gateway.adapters import http_streams, websocket_server
 from chatmesh.runtime import http
 from chatmesh.runtime.addresses import is_loopback
 from support.manifests import (
+    REAPER,
     ROOT,
     SERVICES,
     TOOL_PROCESSES,
@@ -341,9 +342,13 @@ def test_replicas_get_the_time_they_need_to_leave(documents: list[Document]) -> 
             for variable in container["env"]
             if re.search(r"_(DRAIN|PARK)_(WINDOW_)?S$", variable["name"])
         ]
-        if each.labels["app.kubernetes.io/component"] in TOOL_PROCESSES:
+        component = each.labels["app.kubernetes.io/component"]
+        if component in TOOL_PROCESSES:
             given, _ = serving.parser("").parse_known_args(container["args"])
             window = [given.drain_s]
+        if component == REAPER:
+            # It hands nothing on.
+            window = [*window, 0.0]
         assert len(window) == 1, each
         drain_s = before.get("sleep", {}).get("seconds", 0) + window[0]
         assert each.pod["terminationGracePeriodSeconds"] >= drain_s + least_s, each
@@ -439,6 +444,37 @@ def test_tools_are_served_by_a_program_that_is_there(
     folders = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert {str(Path(file).parent) for file in files} <= folders
     assert len(files) == (1 if service == "mcp" else 0)
+
+
+def test_the_reaper_is_a_program_that_is_there(
+    rendered: dict[str, list[Document]],
+) -> None:
+    """One replica of a module of the agent's image, which is told nothing by flags."""
+    documents = rendered["default"]
+    deployment = named(documents, "Deployment", "-reaper")
+    (container,) = pod_named(documents, "-reaper")["containers"]
+    python, flag, module = container["command"]
+
+    assert (python, flag) == ("python", "-m")
+    assert find_spec(module) is not None
+    # It has a usage, and ends with it where it is told anything.
+    assert "args" not in container
+    assert container["image"] == "chatmesh/agent:0.1.0"
+    assert deployment["spec"]["replicas"] == 1
+    for kind in ("HorizontalPodAutoscaler", "PodDisruptionBudget"):
+        names = [d["metadata"]["name"] for d in of(documents, kind)]
+        assert not [name for name in names if name.endswith("-reaper")]
+
+
+def test_without_agents_there_is_nothing_to_reap() -> None:
+    """It would look for tables that nobody makes."""
+    names = {
+        document["metadata"]["name"]
+        for given in ({"agent": {"enabled": False}}, {"reaper": {"enabled": False}})
+        for document in manifests.render({**given, "monitoring": {"enabled": True}})
+    }
+
+    assert not [name for name in names if name.endswith("-reaper")]
 
 
 @pytest.mark.parametrize("keda", [False, True])

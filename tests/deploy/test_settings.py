@@ -9,8 +9,10 @@ import pytest
 import yaml
 from tools import chart_schema, manifests
 
+from chatmesh.agent import settings as agent_settings
 from chatmesh.cli import doctor
 from chatmesh.runtime import settings
+from chatmesh.runtime.addresses import is_loopback
 from chatmesh.runtime.clock import SystemClock
 from chatmesh.runtime.settings import Shared
 from chatmesh.wire.topics import Topics, partition_key
@@ -141,6 +143,38 @@ def test_tool_processes_take_what_they_are_given(
 
         assert loaded.prefix == prefix
         assert loaded.amqp_url == given["CHATMESH_AMQP_URL"]
+
+
+@pytest.mark.parametrize("case", ["default", "full"])
+def test_the_reaper_takes_the_agents_settings(
+    case: str, rendered: dict[str, list[Document]], tmp_path: Path
+) -> None:
+    """It listens where it is asked, and knows the agents; no key of theirs is its own."""
+    documents = rendered[case]
+    (file,) = [d for d in of(documents, "ConfigMap") if "chatmesh.yaml" in d["data"]]
+    written = tmp_path / "chatmesh.yaml"
+    written.write_text(file["data"]["chatmesh.yaml"])
+    (each,) = [w for w in workloads(documents) if w.name.endswith("-reaper")]
+    (container,) = each.containers
+    environ = {v["name"]: v.get("value", "x") for v in container["env"]}
+    environ[settings.CONFIG_VARIABLE] = str(written)
+
+    loaded = settings.load(
+        agent_settings.Settings,
+        section=agent_settings.SECTION,
+        path=None,
+        environ=environ,
+    )
+
+    assert not is_loopback(loaded.host)
+    assert each.ports == {"http": loaded.port}
+    assert loaded.database_url == loaded.amqp_url == "x"
+    assert not loaded.api_keys
+    assert not loaded.model_keys
+    folders = {mount["mountPath"] for mount in container["volumeMounts"]}
+    known = {str(Path(loaded.agents_file).parent)} if loaded.agents_file else set()
+    assert known == folders & {"/etc/chatmesh-agents"}
+    assert bool(known) == (case == "full")
 
 
 def test_the_doctor_runs_in_historys_pod(

@@ -12,8 +12,12 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 CHART: Final = ROOT / "deploy" / "k8s" / "chart"
 CASES: Final = ROOT / "tests" / "deploy" / "cases"
 CASE_NAMES: Final = tuple(sorted(path.stem for path in CASES.glob("*.yaml")))
-SERVICES: Final = ("gateway", "history", "presence", "agent", "tools", "mcp")
+REAPER: Final = "reaper"
+SCALED: Final = ("gateway", "history", "presence", "agent", "tools", "mcp")
+SERVICES: Final = (*SCALED, REAPER)
 TOOL_PROCESSES: Final = frozenset(("tools", "mcp"))
+"""Services that serve tools, and are told by flags what to do."""
+OF_THE_AGENTS_IMAGE: Final = TOOL_PROCESSES | {REAPER}
 """Services that are programs of the agent's image."""
 WORKLOADS: Final = frozenset(("Deployment", "StatefulSet", "Job", "Pod"))
 
@@ -21,7 +25,7 @@ Document = dict[str, Any]
 
 
 def image_of(service: str) -> str:
-    return "agent" if service in TOOL_PROCESSES else service
+    return "agent" if service in OF_THE_AGENTS_IMAGE else service
 
 
 def case(name: str) -> list[Document]:

@@ -50,7 +50,9 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 What differs between the services. `drain` is the variable that takes the drain window,
 `secrets` are optional variables by their key in the Secret, `waiting` are the queues
 whose depth says that replicas are missing, `scratch` is a place to write to, `home` is
-where programs that it starts keep theirs.
+where programs that it starts keep theirs, `agents` wants the agents file, `beside` names
+the service whose settings and tables it shares, and without which there is none of it.
+Without `hosts` the command is told by flags where to listen and how long to drain.
 */}}
 {{- define "chatmesh.facts" -}}
 gateway:
@@ -84,6 +86,7 @@ agent:
   http: 9030
   hosts: [CHATMESH_AGENT_HOST]
   drain: CHATMESH_AGENT_PARK_S
+  agents: true
   database: true
   migrate: CHATMESH_AGENT_MIGRATE_AT_START
   secrets:
@@ -110,12 +113,24 @@ mcp:
   hosts: []
   database: false
   secrets: {}
+# Opens no service API and asks no model, so it holds the keys of neither.
+reaper:
+  http: 9030
+  image: agent
+  command: [python, -m, chatmesh.agent.reaper]
+  beside: agent
+  agents: true
+  hosts: [CHATMESH_AGENT_HOST]
+  database: true
+  migrate: CHATMESH_AGENT_MIGRATE_AT_START
+  secrets: {}
 {{- end -}}
 
 {{/* The services that this release has, as a YAML map of names to facts. */}}
 {{- define "chatmesh.services" -}}
 {{- range $name, $facts := include "chatmesh.facts" . | fromYaml -}}
-{{- if dig "enabled" true (index $.Values $name) }}
+{{- $beside := index $.Values (default $name $facts.beside) -}}
+{{- if and (dig "enabled" true (index $.Values $name)) (dig "enabled" true $beside) }}
 {{ $name }}: {{ toJson $facts }}
 {{- end -}}
 {{- end -}}
@@ -136,7 +151,7 @@ chatmesh-metrics: "true"
 {{- define "chatmesh.grace" -}}
 {{- $name := index . 0 -}}
 {{- $own := index . 1 -}}
-{{- $least := add $own.drain.preStopSeconds $own.drain.windowSeconds $own.drain.marginSeconds -}}
+{{- $least := add (default 0 $own.drain.preStopSeconds) (default 0 $own.drain.windowSeconds) $own.drain.marginSeconds -}}
 {{- if kindIs "invalid" $own.terminationGracePeriodSeconds -}}
 {{- $least -}}
 {{- else if lt (int $own.terminationGracePeriodSeconds) (int $least) -}}

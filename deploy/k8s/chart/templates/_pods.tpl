@@ -78,7 +78,7 @@ livenessProbe:
 - name: CHATMESH_GATEWAY_CONNECTIONS_MAX
   value: {{ int $own.connectionsMax | quote }}
 {{- end }}
-{{- if and (eq $name "agent") $own.agents }}
+{{- if and $facts.agents $root.Values.agent.agents }}
 - name: CHATMESH_AGENT_AGENTS_FILE
   value: /etc/chatmesh-agents/agents.yaml
 {{- end }}
