@@ -86,8 +86,10 @@ def plain(documents: Iterable[Document]) -> Iterator[Document]:
 
 def _labels(document: Document) -> Iterator[Document]:
     yield document["metadata"].get("labels", {})
-    template = document.get("spec", {}).get("template", {})
-    yield template.get("metadata", {}).get("labels", {})
+    spec = document.get("spec", {})
+    # Of a CronJob, one further in.
+    spec = spec.get("jobTemplate", {}).get("spec", spec)
+    yield spec.get("template", {}).get("metadata", {}).get("labels", {})
 
 
 def is_dashboard(document: Document) -> bool:

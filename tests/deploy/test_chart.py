@@ -100,7 +100,7 @@ def test_no_operations_port_is_published(service: str) -> None:
     assert "type" in said
 
 
-@pytest.mark.parametrize("service", [*SERVICES, "migrations"])
+@pytest.mark.parametrize("service", [*SERVICES, "migrations", "doctor"])
 def test_files_of_ones_own_are_mounted(service: str) -> None:
     """Certificates of a private authority, for whoever opens connections."""
     volume = {"name": "authority", "configMap": {"name": "authority"}}
@@ -126,10 +126,11 @@ def test_files_of_ones_own_are_mounted(service: str) -> None:
 def test_what_runs_once_runs_where_the_rest_may(
     rendered: dict[str, list[Document]],
 ) -> None:
-    """On clusters whose nodes are all tainted, migrations and the test find a place."""
-    once = [w for w in workloads(rendered["external"]) if w.kind in {"Job", "Pod"}]
+    """On clusters whose nodes are all tainted, migrations, test and doctor find a place."""
+    kinds = {"Job", "CronJob", "Pod"}
+    once = [w for w in workloads(rendered["external"]) if w.kind in kinds]
 
-    assert len(once) == 4
+    assert len(once) == 5
     for each in once:
         assert each.pod["nodeSelector"] == {"pool": "chat"}, each
         assert each.pod["tolerations"] == [{"key": "chat", "operator": "Exists"}]

@@ -1,9 +1,10 @@
 """What no schema checks: whether rendered objects fit each other and the code."""
 
 import copy
+import itertools
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -114,6 +115,66 @@ def test_deny_all_means_every_pod(documents: list[Document]) -> None:
     for policy in denying:
         selector = policy["spec"]["podSelector"]["matchLabels"]
         assert ours == hit(documents, selector)
+
+
+def test_the_doctor_reaches_every_process(documents: list[Document]) -> None:
+    """It asks Services that are there, and both ends' policies let it; no other pod's do."""
+    policies = of(documents, "NetworkPolicy")
+    services = {d["metadata"]["name"]: d["spec"] for d in of(documents, "Service")}
+    for cron in workloads(of(documents, "CronJob")):
+        args = cron.containers[0]["args"]
+        urls = [url for word, url in itertools.pairwise(args) if word == "--process"]
+        (leaving,) = [
+            rule["to"][0]["podSelector"]["matchLabels"]
+            for rule in named(policies, "NetworkPolicy", "-doctor")["spec"]["egress"]
+            if "to" in rule
+        ]
+        reached = set[str]()
+        for url in urls:
+            name, _, port = url.removeprefix("http://").partition(":")
+            assert int(port) in {port["port"] for port in services[name]["ports"]}
+            (found,) = hit(documents, services[name]["selector"])
+            assert fits(leaving, found.labels), url
+            (entering,) = [
+                policy
+                for policy in policies
+                if fits(policy["spec"]["podSelector"]["matchLabels"], found.labels)
+                and "ingress" in policy["spec"]
+            ]
+            assert admits(entering, "http", cron.labels), url
+            if "traffic" in found.ports:
+                assert admits(entering, "traffic", cron.labels), url
+            else:
+                assert not admits(entering, "http", found.labels), url
+            reached.add(found.name)
+        assert reached == {w.name for w in workloads(of(documents, "Deployment"))}
+
+
+def admits(policy: Document, port: str, labels: Mapping[str, str]) -> bool:
+    """Whether a policy lets pods of the same namespace that have these labels in."""
+    return any(
+        port in {each["port"] for each in rule["ports"]}
+        and any(
+            fits(peer["podSelector"]["matchLabels"], labels)
+            for peer in rule.get("from", [{"podSelector": {"matchLabels": {}}}])
+            if set(peer) == {"podSelector"}
+        )
+        for rule in policy["spec"]["ingress"]
+    )
+
+
+def test_the_doctor_waits_to_be_called(
+    rendered: dict[str, list[Document]], kustomized: Callable[[str], list[Document]]
+) -> None:
+    """It runs never by itself, and once when asked: what it finds is not tried away."""
+    for documents in (rendered["default"], kustomized("overlays/prod")):
+        spec = named(documents, "CronJob", "-doctor")["spec"]
+
+        assert spec["suspend"] is True
+        assert spec["jobTemplate"]["spec"]["backoffLimit"] == 0
+        assert spec["jobTemplate"]["spec"]["template"]["spec"]["restartPolicy"] == (
+            "Never"
+        )
 
 
 def test_every_pod_may_ask_for_names(documents: list[Document]) -> None:

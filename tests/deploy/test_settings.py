@@ -16,7 +16,14 @@ from chatmesh.runtime.addresses import is_loopback
 from chatmesh.runtime.clock import SystemClock
 from chatmesh.runtime.settings import Shared
 from chatmesh.wire.topics import Topics, partition_key
-from support.manifests import ROOT, TOOL_PROCESSES, Document, of, workloads
+from support.manifests import (
+    ROOT,
+    SERVICES,
+    TOOL_PROCESSES,
+    Document,
+    of,
+    workloads,
+)
 
 COMPOSE = ROOT / "deploy" / "compose"
 LEAVES = chart_schema.leaves()
@@ -177,16 +184,18 @@ def test_the_reaper_takes_the_agents_settings(
     assert bool(known) == (case == "full")
 
 
-def test_the_doctor_runs_in_historys_pod(
-    rendered: dict[str, list[Document]], tmp_path: Path
+@pytest.mark.parametrize("ending", ["-history", "-doctor"])
+def test_the_doctor_runs_in_historys_pod_and_its_own(
+    ending: str, rendered: dict[str, list[Document]], tmp_path: Path
 ) -> None:
-    """It finds broker and database by the variables that the pod has already."""
+    """It finds broker and database by the variables that either has, and takes its words."""
     documents = rendered["full"]
     (file,) = [d for d in of(documents, "ConfigMap") if "chatmesh.yaml" in d["data"]]
     written = tmp_path / "chatmesh.yaml"
     written.write_text(file["data"]["chatmesh.yaml"])
-    (each,) = [w for w in workloads(documents) if w.name.endswith("-history")]
-    environ = {v["name"]: v.get("value", "x") for v in each.containers[0]["env"]}
+    (each,) = [w for w in workloads(documents) if w.name.endswith(ending)]
+    (container,) = each.containers
+    environ = {v["name"]: v.get("value", "x") for v in container["env"]}
     environ |= {
         settings.CONFIG_VARIABLE: str(written),
         "CHATMESH_AMQP_URL": "amqp://broker.example",
@@ -195,8 +204,15 @@ def test_the_doctor_runs_in_historys_pod(
     parser = argparse.ArgumentParser()
     doctor.add_to(parser)
 
-    broker, database = doctor.checks_of(parser.parse_args([]), environ, SystemClock())
+    arguments = parser.parse_args(container.get("args", []))
 
+    broker, database, *others = doctor.checks_of(arguments, environ, SystemClock())
+
+    assert container["image"] == "images.example/chatmesh/history:0.1.0-rc.1"
+    if ending == "-doctor":
+        assert container["command"] == ["chatmesh", "doctor"]
+        assert "'mcp-files', 'mcp-tracker'" in str(broker)
+        assert len(others) == len(SERVICES)
     assert "amqp://broker.example" in str(broker)
     assert "blue" in str(broker)
     assert "postgresql://database.example" in str(database)

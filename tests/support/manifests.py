@@ -19,7 +19,7 @@ TOOL_PROCESSES: Final = frozenset(("tools", "mcp"))
 """Services that serve tools, and are told by flags what to do."""
 OF_THE_AGENTS_IMAGE: Final = TOOL_PROCESSES | {REAPER}
 """Services that are programs of the agent's image."""
-WORKLOADS: Final = frozenset(("Deployment", "StatefulSet", "Job", "Pod"))
+WORKLOADS: Final = frozenset(("Deployment", "StatefulSet", "Job", "CronJob", "Pod"))
 
 Document = dict[str, Any]
 
@@ -82,7 +82,8 @@ def workloads(documents: list[Document]) -> Iterator[Workload]:
         if document["kind"] == "Pod":
             labels, pod = document["metadata"]["labels"], document["spec"]
         else:
-            template = document["spec"]["template"]
+            spec = document["spec"]
+            template = spec.get("jobTemplate", {}).get("spec", spec)["template"]
             labels, pod = template["metadata"]["labels"], template["spec"]
         yield Workload(document["kind"], name, labels, pod, document)
 
