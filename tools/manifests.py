@@ -32,6 +32,14 @@ NAME: Final = "chatmesh"
 NAMESPACE: Final = "chatmesh"
 MONITORING: Final = frozenset(("ServiceMonitor", "PodMonitor", "PrometheusRule"))
 KEDA: Final = frozenset(("ScaledObject", "TriggerAuthentication"))
+MCP: Final = {
+    "enabled": True,
+    # Their ConfigMap is left out, so it does not matter which.
+    "servers": {"example": {"url": "https://mcp.example"}},
+    # Overlays replace or remove the autoscalers of the base, before or after this one.
+    "autoscaling": {"enabled": False},
+}
+"""What the component of the gateway to MCP servers is rendered with."""
 HEAD: Final = "# Rendered from deploy/k8s/chart by `make manifests`; do not edit.\n"
 
 Document = dict[str, Any]
@@ -92,6 +100,18 @@ def _labels(document: Document) -> Iterator[Document]:
     yield spec.get("template", {}).get("metadata", {}).get("labels", {})
 
 
+def without_servers(documents: Iterable[Document]) -> Iterator[Document]:
+    """The gateway to MCP servers; kustomize names the servers' ConfigMap by what is in it."""
+    for document in documents:
+        labels = document["metadata"].get("labels", {})
+        if labels.get("app.kubernetes.io/component") == "mcp":
+            template = document.get("spec", {}).get("template", {})
+            template.get("metadata", {}).get("annotations", {}).pop(
+                "checksum/servers", None
+            )
+            yield document
+
+
 def is_dashboard(document: Document) -> bool:
     return (
         document["kind"] == "ConfigMap"
@@ -114,6 +134,9 @@ def outputs() -> dict[Path, str]:
     own = values(KUBERNETES / "base" / "values.yaml")
     watched = render({**own, "monitoring": {"enabled": True}})
     scaled = render({**own, "autoscaling": {"provider": "keda"}})
+    served = list(
+        without_servers(render({**own, "mcp": MCP, "monitoring": {"enabled": True}}))
+    )
     components = KUBERNETES / "components"
     wanted = {
         BASE: dumped(plain(render(own))),
@@ -122,6 +145,12 @@ def outputs() -> dict[Path, str]:
         ),
         components / "keda" / "keda.yaml": dumped(
             plain(d for d in scaled if d["kind"] in KEDA)
+        ),
+        components / "mcp" / "mcp.yaml": dumped(
+            plain(d for d in served if d["kind"] not in MONITORING)
+        ),
+        components / "mcp-monitoring" / "monitoring.yaml": dumped(
+            plain(d for d in served if d["kind"] in MONITORING)
         ),
     }
     for case in GOLDEN_CASES:

@@ -564,6 +564,45 @@ def test_production_keeps_three_gateways(
         assert of(found, "HorizontalPodAutoscaler") == []
 
 
+def test_mcp_servers_come_with_an_overlay(
+    kustomized: Callable[[str], list[Document]], tmp_path: Path
+) -> None:
+    """Theirs is the one file that the component lacks, and a change of it rolls the pods."""
+    shutil.copytree(ROOT / "deploy" / "k8s", tmp_path / "k8s")
+    prod = tmp_path / "k8s" / "overlays" / "prod"
+    monitoring = "  - ../../components/monitoring\n"
+    text = (prod / "kustomization.yaml").read_text()
+    assert monitoring in text
+    more = "".join(
+        f"  - ../../components/{name}\n" for name in ("mcp", "mcp-monitoring", "keda")
+    )
+    generator = "configMapGenerator:\n  - {name: chatmesh-mcp, files: [servers.yaml]}\n"
+    (prod / "kustomization.yaml").write_text(
+        text.replace(monitoring, monitoring + more) + generator
+    )
+    mounted = set[str]()
+    for url in ("https://one.example", "https://two.example"):
+        (prod / "servers.yaml").write_text(f"servers: {{near: {{url: {url}}}}}\n")
+
+        found = kustomized(str(prod))
+
+        volumes = pod_named(found, "-mcp")["volumes"]
+        (servers,) = [v["configMap"]["name"] for v in volumes if v["name"] == "servers"]
+        (given,) = [d for d in of(found, "ConfigMap") if "servers.yaml" in d["data"]]
+        assert given["metadata"]["name"] == servers
+        mounted.add(servers)
+        for check in (
+            test_everything_that_is_referred_to_is_there,
+            test_selectors_mean_one_workload,
+            test_deny_all_means_every_pod,
+            test_monitors_find_services_and_their_ports,
+            test_scaled_objects_exist,
+            test_the_doctor_reaches_every_process,
+        ):
+            check(found)
+    assert len(mounted) == 2
+
+
 def first(documents: list[Document], kind: str) -> Document:
     return of(documents, kind)[0]["spec"]
 
