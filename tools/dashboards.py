@@ -6,7 +6,7 @@ query may ask for is checked against a live scrape by the system tests.
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = ROOT / "deploy" / "dashboards"
 WINDOW: Final = "$__rate_interval"
 MESH: Final = "$namespace"
+THE_BROKER: Final = "$broker"
+"""A namespace too, but often another than the mesh's."""
 ALL: Final = ".*"
 """Also what has no namespace, as outside of Kubernetes."""
 _COLUMNS: Final = 24
@@ -838,6 +840,7 @@ AGENTS: Final = Board(
 BOARDS: Final = (JOURNEY, GATEWAYS, LOG, BROKER, PEOPLE, AGENTS, PROMISES)
 _SOURCE: Final = DataSourceRef(type_val="prometheus", uid="${datasource}")
 _OURS: Final = re.compile(r"\b((?:chatmesh|process)[a-z0-9_:]*)(\{)?")
+_THEIRS: Final = re.compile(r"\b(rabbitmq[a-z0-9_:]*)(\{)?")
 _LETTERS: Final = "ABCDEFGH"
 
 
@@ -858,16 +861,13 @@ def built(board: Board) -> dict[str, Any]:
             .type("prometheus")
         )
         .with_variable(
-            dashboard.QueryVariable("namespace")
-            .label("Mesh, by namespace")
-            .datasource(_SOURCE)
-            .query("label_values(chatmesh_build_info, namespace)")
-            .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
-            .include_all(include_all=True)
-            .all_value(ALL)
-            .current(VariableOption(selected=True, text="All", value="$__all"))
+            _namespaces("namespace", "Mesh, by namespace", "chatmesh_build_info")
         )
     )
+    if any(_THEIRS.search(query) for query in _queries(board)):
+        made = made.with_variable(
+            _namespaces("broker", "Broker, by namespace", "rabbitmq_identity_info")
+        )
     for title, panels in board.rows:
         made = made.with_row(dashboard.Row(title))
         for panel in panels:
@@ -875,13 +875,40 @@ def built(board: Board) -> dict[str, Any]:
     return JSONEncoder(sort_keys=True, indent=2).default(made.build())
 
 
-def of_one_mesh(query: str) -> str:
-    """The query about the mesh that was chosen; all where there are no namespaces.
+def _queries(board: Board) -> Iterator[str]:
+    for _, panels in board.rows:
+        for panel in panels:
+            for query, _ in panel.queries:
+                yield query
 
-    The broker may stand in a namespace of its own, so its metrics stay as they are.
+
+def _namespaces(name: str, label: str, metric: str) -> dashboard.QueryVariable:
+    """A choice among the namespaces that a metric comes from; first of all, every one."""
+    return (
+        dashboard.QueryVariable(name)
+        .label(label)
+        .datasource(_SOURCE)
+        .query(f"label_values({metric}, namespace)")
+        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .include_all(include_all=True)
+        .all_value(ALL)
+        .current(VariableOption(selected=True, text="All", value="$__all"))
+    )
+
+
+def of_one_mesh(query: str) -> str:
+    """The query about mesh and broker that were chosen; all where there are no namespaces.
+
+    The broker may stand in a namespace of its own, so it is chosen by itself.
     """
-    return _OURS.sub(
-        lambda found: f'{found[1]}{{namespace=~"{MESH}"' + (", " if found[2] else "}"),
+    return _chosen(_THEIRS, THE_BROKER, _chosen(_OURS, MESH, query))
+
+
+def _chosen(metrics: re.Pattern[str], variable: str, query: str) -> str:
+    return metrics.sub(
+        lambda found: (
+            f'{found[1]}{{namespace=~"{variable}"' + (", " if found[2] else "}")
+        ),
         query,
     )
 

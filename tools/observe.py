@@ -258,7 +258,8 @@ def _curves(
             "query_range",
             query=target["expr"]
             .replace("$__rate_interval", "10s")
-            .replace("$namespace", ".*"),
+            .replace("$namespace", ".*")
+            .replace("$broker", ".*"),
             start=str(began_s),
             end=str(ended_s),
             step="1",

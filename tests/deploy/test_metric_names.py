@@ -271,7 +271,7 @@ def test_runbooks_can_be_opened(rendered: dict[str, list[Document]]) -> None:
 
 
 def test_dashboards_show_one_mesh() -> None:
-    """Every series of ours is asked for in the namespace that was chosen."""
+    """Every series of ours and of the broker is asked for in the namespace of its choice."""
     for file in sorted((ROOT / "deploy" / "dashboards").glob("*.json")):
         board = json.loads(file.read_text())
         names = {variable["name"] for variable in board["templating"]["list"]}
@@ -281,9 +281,12 @@ def test_dashboards_show_one_mesh() -> None:
             for target in panel.get("targets", [])
         ]
 
-        assert "namespace" in names, file.name
+        asked = set[str]()
         for query in queries:
-            ours = re.findall(r"\b(?:chatmesh|process)[a-z0-9_:]*(.{0,24})", query)
-            assert [
-                o for o in ours if not o.startswith('{namespace=~"$namespace"')
-            ] == ([]), query
+            for metric, selector in re.findall(
+                r"\b((?:chatmesh|process|rabbitmq)[a-z0-9_:]*)(.{0,24})", query
+            ):
+                chosen = "broker" if metric.startswith("rabbitmq") else "namespace"
+                assert selector.startswith(f'{{namespace=~"${chosen}"'), query
+                asked.add(chosen)
+        assert names == {"datasource", "namespace", *asked}, file.name
