@@ -50,6 +50,7 @@ class Sdk(Protocol):
         channel: str,
         *,
         token: str = "",
+        renewals: Sequence[str] = (),
         since: Event | None = None,
         states: Sequence[Event] = (),
         members: bool = False,
@@ -58,6 +59,7 @@ class Sdk(Protocol):
     ) -> None:
         """`states` is what the application's getState gives, one after the other.
 
+        So is `renewals` what its getToken gives, whenever `token` is about to end.
         `members` asks for joins and leaves, `delta` for differences, `tags` is a filter.
         """
         ...
@@ -70,8 +72,8 @@ class Sdk(Protocol):
 
     async def rpc(self, method: str, data: object) -> Any: ...  # noqa: ANN401
     async def history(self, channel: str, **options: object) -> Event: ...
-    async def presence(self, channel: str) -> list[str]:
-        """Users in a channel, a name for each of their connections."""
+    async def presence(self, channel: str) -> list[Event]:
+        """Who is in a channel, by name: what is shown of each of their connections."""
         ...
 
     async def counts(self, channel: str) -> dict[str, int]: ...
@@ -135,12 +137,14 @@ class Kind:
 
 
 NEWEST_JS: Final = Kind("js-5.8", "centrifuge")
+PYTHON: Final = Kind("python-0.7", "")
+PYTHON_PROTOBUF: Final = Kind("python-0.7-protobuf", "", protobuf=True)
 KINDS: Final = (
     NEWEST_JS,
     Kind("js-5.8-protobuf", "centrifuge", protobuf=True),
     Kind("js-5.5", "centrifuge-5.5"),
-    Kind("python-0.7", ""),
-    Kind("python-0.7-protobuf", "", protobuf=True),
+    PYTHON,
+    PYTHON_PROTOBUF,
 )
 
 
@@ -225,9 +229,7 @@ class JavaScript:
     async def _read(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            said = json.loads(line)
-            if isinstance(data := said.get("data"), dict) and BYTES in data:
-                said["data"] = base64.b64decode(data[BYTES])
+            said = json.loads(line, object_hook=_or_bytes)
             if "event" in said:
                 self.events.append(said)
                 continue
@@ -256,6 +258,7 @@ class JavaScript:
         channel: str,
         *,
         token: str = "",
+        renewals: Sequence[str] = (),
         since: Event | None = None,
         states: Sequence[Event] = (),
         members: bool = False,
@@ -265,6 +268,8 @@ class JavaScript:
         more: Event = {} if since is None else {"since": since}
         if tags is not None:
             more["tags"] = tags
+        if renewals:
+            more["renewals"] = renewals
         if states:
             more["states"] = states
         if members:
@@ -290,7 +295,7 @@ class JavaScript:
     async def history(self, channel: str, **options: object) -> Event:
         return await self._call("history", channel=channel, **options)
 
-    async def presence(self, channel: str) -> list[str]:
+    async def presence(self, channel: str) -> list[Event]:
         return await self._call("presence", channel=channel)
 
     async def counts(self, channel: str) -> dict[str, int]:
@@ -302,6 +307,10 @@ class JavaScript:
         async with asyncio.timeout(WITHIN_S):
             assert await self._process.wait() == 0
             await self._reading
+
+
+def _or_bytes(found: Event) -> Any:  # noqa: ANN401
+    return base64.b64decode(found[BYTES]) if BYTES in found else found
 
 
 # -- Python ---------------------------------------------------------------------------
@@ -339,8 +348,10 @@ class Python:
         return value if isinstance(value, bytes) else json.dumps(value).encode()
 
     def unpack(self, data: Any) -> Any:  # noqa: ANN401
-        if not self._protobuf or data is None:
+        if not self._protobuf:
             return data
+        if not data:
+            return None
         try:
             return json.loads(data)
         except ValueError:
@@ -353,8 +364,15 @@ class Python:
         self.told("publication", channel=channel, **self.plain(pub))
 
     def plain(self, pub: centrifuge.Publication) -> Event:
-        user = pub.info.user if pub.info is not None else ""
-        return {"offset": pub.offset, "data": self.unpack(pub.data), "user": user}
+        shown = {"user": ""} if pub.info is None else self.who(pub.info)
+        return {"offset": pub.offset, "data": self.unpack(pub.data), **shown}
+
+    def who(self, info: centrifuge.ClientInfo) -> Event:
+        return {
+            "user": info.user,
+            "connInfo": self.unpack(info.conn_info),
+            "chanInfo": self.unpack(info.chan_info),
+        }
 
     async def connect(self) -> None:
         await self._client.connect()
@@ -364,6 +382,7 @@ class Python:
         channel: str,
         *,
         token: str = "",
+        renewals: Sequence[str] = (),
         since: Event | None = None,
         states: Sequence[Event] = (),
         members: bool = False,
@@ -378,10 +397,17 @@ class Python:
             place = rest.pop(0)
             return StreamPosition(place.get("offset", 0), place.get("epoch", ""))
 
+        tokens = list(renewals)
+
+        async def renewed(_: str) -> str:
+            await asyncio.sleep(0)
+            return tokens.pop(0)
+
         subscription = self._client.new_subscription(
             channel,
             events=_SubscriptionEvents(self, channel),
             token=token,
+            get_token=renewed if tokens else None,
             min_resubscribe_delay=0.05,
             get_state=state if rest else None,
             join_leave=members,
@@ -417,9 +443,10 @@ class Python:
             "epoch": page.epoch,
         }
 
-    async def presence(self, channel: str) -> list[str]:
+    async def presence(self, channel: str) -> list[Event]:
         present = await self._asked(lambda: self._client.presence(channel))
-        return sorted(one.user for one in present.clients.values())
+        people = sorted(present.clients.values(), key=lambda one: one.user)
+        return [self.who(one) for one in people]
 
     async def counts(self, channel: str) -> dict[str, int]:
         counts = await self._asked(lambda: self._client.presence_stats(channel))
@@ -454,6 +481,7 @@ class _ClientEvents(centrifuge.ClientEventHandler):
             channel=ctx.channel,
             recovered=ctx.recovered,
             wasRecovering=ctx.was_recovering,
+            data=self._sdk.unpack(ctx.data),
         )
 
     async def on_publication(self, ctx: centrifuge.ServerPublicationContext) -> None:
@@ -480,13 +508,14 @@ class _SubscriptionEvents(centrifuge.SubscriptionEventHandler):
                 if position is not None
                 else None
             ),
+            data=self._sdk.unpack(ctx.data),
         )
 
     async def on_join(self, ctx: centrifuge.JoinContext) -> None:
-        self._sdk.told("join", channel=self._channel, **_who(ctx.info))
+        self._sdk.told("join", channel=self._channel, **self._sdk.who(ctx.info))
 
     async def on_leave(self, ctx: centrifuge.LeaveContext) -> None:
-        self._sdk.told("leave", channel=self._channel, user=ctx.info.user)
+        self._sdk.told("leave", channel=self._channel, **self._sdk.who(ctx.info))
 
     async def on_unsubscribed(self, ctx: centrifuge.UnsubscribedContext) -> None:
         self._sdk.told(
@@ -495,10 +524,3 @@ class _SubscriptionEvents(centrifuge.SubscriptionEventHandler):
 
     async def on_publication(self, ctx: centrifuge.PublicationContext) -> None:
         self._sdk.told_publication(self._channel, ctx.pub)
-
-
-def _who(info: centrifuge.ClientInfo) -> Event:
-    said = info.chan_info
-    if isinstance(said, bytes):
-        said = json.loads(said)
-    return {"user": info.user, "chanInfo": said}

@@ -358,7 +358,8 @@ async def test_everybody_sees_who_is_here_on_whichever_gateway(
             for one in (ada, bob):
 
                 async def everybody(one: Member = one) -> bool:
-                    return await one.sdk.presence(channel) == ["ada", "ada", "bob"]
+                    people = await one.sdk.presence(channel)
+                    return [who["user"] for who in people] == ["ada", "ada", "bob"]
 
                 await eventually(everybody, within_s=10)
                 counts = await one.sdk.counts(channel)

@@ -24,13 +24,16 @@ const pack = (value) => {
 const unpack = (data) => {
   if (data === undefined || data === null) return null;
   if (!settings.protobuf) return data;
+  if (data.length === 0) return null;
   try {
     return JSON.parse(text.decode(data));
   } catch {
     return { $bytes: Buffer.from(data).toString("base64") };
   }
 };
-const plain = (pub) => ({ offset: pub.offset ?? 0, data: unpack(pub.data), user: pub.info?.user ?? "" });
+const who = (info) => ({ user: info.user, connInfo: unpack(info.connInfo), chanInfo: unpack(info.chanInfo) });
+const plain = (pub) => ({ offset: pub.offset ?? 0, data: unpack(pub.data),
+  ...(pub.info ? who(pub.info) : { user: "" }) });
 
 const tokens = [...settings.tokens];
 const getToken = async () => {
@@ -51,13 +54,15 @@ for (const state of ["connecting", "connected", "disconnected"]) {
 }
 client.on("error", (ctx) => tell({ event: "error", type: ctx.type, code: ctx.error?.code ?? 0 }));
 client.on("subscribed", (ctx) =>
-  tell({ event: "server subscribed", channel: ctx.channel, recovered: ctx.recovered, wasRecovering: ctx.wasRecovering }),
+  tell({ event: "server subscribed", channel: ctx.channel, recovered: ctx.recovered, wasRecovering: ctx.wasRecovering,
+    data: unpack(ctx.data) }),
 );
 client.on("publication", (ctx) => tell({ event: "publication", channel: ctx.channel, ...plain(ctx) }));
 
-const follow = ({ channel, token, since, states, members, delta, tags }) => {
+const follow = ({ channel, token, renewals, since, states, members, delta, tags }) => {
   const subscription = client.newSubscription(channel, {
     ...(token ? { token } : {}),
+    ...(renewals !== undefined ? { getToken: async () => renewals.shift() } : {}),
     ...(since !== undefined ? { since } : {}),
     ...(states !== undefined ? { getState: async () => states.shift() } : {}),
     ...(members ? { joinLeave: true } : {}),
@@ -67,15 +72,14 @@ const follow = ({ channel, token, since, states, members, delta, tags }) => {
   });
   subscription.on("subscribed", (ctx) =>
     tell({ event: "subscribed", channel, recovered: ctx.recovered, wasRecovering: ctx.wasRecovering,
-      position: ctx.streamPosition ?? null }),
+      position: ctx.streamPosition ?? null, data: unpack(ctx.data) }),
   );
   subscription.on("subscribing", (ctx) => tell({ event: "subscribing", channel, code: ctx.code }));
   subscription.on("unsubscribed", (ctx) =>
     tell({ event: "unsubscribed", channel, code: ctx.code, reason: ctx.reason }),
   );
   for (const change of ["join", "leave"]) {
-    subscription.on(change, (ctx) => tell({ event: change, channel, user: ctx.info.user,
-      chanInfo: unpack(ctx.info.chanInfo) }));
+    subscription.on(change, (ctx) => tell({ event: change, channel, ...who(ctx.info) }));
   }
   subscription.on("publication", (ctx) => tell({ event: "publication", channel, ...plain(ctx) }));
   subscription.subscribe();
@@ -97,7 +101,7 @@ const calls = {
   },
   presence: async ({ channel }) => {
     const { clients } = await client.presence(channel);
-    return Object.values(clients).map((one) => one.user).sort();
+    return Object.values(clients).map(who).sort((one, other) => (one.user < other.user ? -1 : 1));
   },
   counts: async ({ channel }) => {
     const { numClients, numUsers } = await client.presenceStats(channel);
