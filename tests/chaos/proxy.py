@@ -11,6 +11,7 @@ import socket
 import struct
 from collections.abc import Sequence
 from typing import Final
+from urllib.parse import urlsplit, urlunsplit
 
 from chatmesh.local import ports
 from chatmesh.runtime.tasks import Tasks
@@ -20,6 +21,13 @@ _RESET_AT_CLOSE: Final = struct.pack("ii", 1, 0)
 """SO_LINGER of no time at all: closing sends RST instead of FIN."""
 CONNECT_WITHIN_S: Final = 2.0
 _STOP_WITHIN_S: Final = 2.0
+
+
+def through(url: str, port: int) -> str:
+    """The same address behind a wire."""
+    parts = urlsplit(url)
+    user, _, _ = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user}@{ports.LOOPBACK}:{port}"))
 
 
 class Wire:

@@ -21,6 +21,7 @@ import asyncpg
 import httpx
 
 from chaos.chronicle import Log, LogEntry
+from chaos.proxy import through
 from chaos.wires import FarWire, FarWires
 from chatmesh.local import http_probe, mesh, ports
 from chatmesh.local.mesh import Grace, Mesh, Plan
@@ -125,10 +126,10 @@ class WiredMesh(Mesh):
         wires = self._wires[name]
         own = {
             **own,
-            "CHATMESH_AMQP_URL": _through(self.plan.amqp_url, wires.broker.port),
+            "CHATMESH_AMQP_URL": through(self.plan.amqp_url, wires.broker.port),
         }
         if wires.database is not None:
-            own["CHATMESH_DATABASE_URL"] = _through(
+            own["CHATMESH_DATABASE_URL"] = through(
                 self.plan.database_url, wires.database.port
             )
         return super()._command(name, module, own, grace_s, words)
@@ -458,12 +459,3 @@ def resident_bytes(service: Service) -> int:
     status = Path(f"/proc/{service.pid}/status").read_text()
     found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
     return int(found.group(1)) * 1024 if found else 0
-
-
-def _through(url: str, port: int) -> str:
-    """The same address behind a wire."""
-    parts = urllib.parse.urlsplit(url)
-    user, _, _ = parts.netloc.rpartition("@")
-    return urllib.parse.urlunsplit(
-        parts._replace(netloc=f"{user}@{ports.LOOPBACK}:{port}")
-    )
