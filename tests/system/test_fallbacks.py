@@ -19,6 +19,7 @@ from chatmesh.local.mesh import Gateway, Mesh
 from chatmesh.wire import close_codes
 from chatmesh.wire.development import DEVELOPMENT_SECRET
 from support.eventually import eventually
+from support.json_client import json_client
 from support.meshes import shared_mesh
 from support.sdks import KINDS, Kind, missing
 
@@ -26,6 +27,11 @@ pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")
 
 WITHIN_S: Final = 10.0
 KEY: Final = "an-api-key-for-tests"
+NAMESPACES: Final = {
+    "room": {},
+    "team": {"presence": True, "join_leave": True, "grace_s": 60},
+    "yard": {"presence": True, "join_leave": True, "grace_s": 0.5},
+}
 HERE: Final = Path(__file__).parent
 
 
@@ -82,11 +88,14 @@ async def two(
     migrated_template: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Mesh]:
-    """Two gateways for all tests here, whose API has a key."""
+    """Two gateways and presence for all tests here; the API has a key."""
     folder = tmp_path_factory.mktemp("logs")
-    settings = {"CHATMESH_GATEWAY_API_KEYS": KEY}
+    settings = {
+        "CHATMESH_GATEWAY_API_KEYS": KEY,
+        "CHATMESH_NAMESPACES": json.dumps(NAMESPACES),
+    }
     async with shared_mesh(
-        instances, migrated_template, folder, settings=settings
+        instances, migrated_template, folder, others=["presence"], settings=settings
     ) as mesh:
         yield mesh
 
@@ -202,7 +211,7 @@ class Sdk:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def do(self, step: str, **how: str) -> None:
+    async def do(self, step: str, **how: object) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": step, **how}).encode() + b"\n")
         await self._process.stdin.drain()
@@ -317,3 +326,71 @@ async def test_the_official_sdk_misses_nothing_over_a_fallback(
         kinds = [one["heard"] for one in heard]
         assert kinds == ["connected", "subscribed", "publication"]
         assert heard[2]["offset"] == 1
+
+
+@pytest.mark.parametrize("over", OVERS, ids=str)
+async def test_the_official_sdk_sees_who_is_here_over_a_fallback(
+    two: Mesh, over: Over
+) -> None:
+    """Joins, leaves, the list and the counts, of people on streams and on WebSockets."""
+    here, there = two.gateways
+    channel = f"team:{secrets.token_hex(4)}"
+    async with (
+        sdk(here, there, over, "ada") as ada,
+        json_client(there.ws_url) as bob,
+        sdk(there, here, over, "cat") as cat,
+    ):
+        await bob.connect(token("bob"))
+        await ada.do("subscribe", channel=channel, members=True)
+        await ada.hears("subscribed")
+        assert (await ada.hears("join"))["user"] == "ada"
+        await bob.subscribe(channel, join_leave=True)
+        assert (await ada.hears("join"))["user"] == "bob"
+        await cat.do("subscribe", channel=channel)
+        await cat.hears("subscribed")
+        assert (await ada.hears("join"))["user"] == "cat"
+
+        for one in (ada, cat):
+            await one.do("presence", channel=channel)
+            assert (await one.hears("presence"))["users"] == ["ada", "bob", "cat"]
+            await one.do("counts", channel=channel)
+            counts = await one.hears("counts")
+            assert (counts["clients"], counts["users"]) == (3, 3)
+
+        await bob.ask(unsubscribe={"channel": channel})
+        assert (await ada.hears("leave"))["user"] == "bob"
+        await bob.subscribe(channel, join_leave=True)
+        assert (await ada.hears("join"))["user"] == "bob"
+        await cat.do("unsubscribe", channel=channel)
+        await cat.hears("unsubscribed")
+        assert (await ada.hears("leave"))["user"] == "cat"
+        await bob.until(lambda said: _is_leave(said, "cat"))
+
+
+def _is_leave(said: dict[str, Any], user: str) -> bool:
+    leave = said.get("push", {}).get("leave")
+    return leave is not None and leave["info"]["user"] == user
+
+
+@pytest.mark.parametrize("over", OVERS[:2], ids=str)
+async def test_a_stream_that_ends_is_a_leave_when_the_grace_is_over(
+    two: Mesh, over: Over
+) -> None:
+    """Nobody heard a goodbye, so its user might have come back."""
+    here, there = two.gateways
+    name = secrets.token_hex(4)
+    hasty, patient = f"yard:{name}", f"team:{name}"
+    async with json_client(there.ws_url) as bob:
+        await bob.connect(token("bob"))
+        for channel in (hasty, patient):
+            await bob.subscribe(channel, join_leave=True)
+        async with sdk(here, there, over, "ada") as ada:
+            for channel in (hasty, patient):
+                await ada.do("subscribe", channel=channel)
+                await ada.hears("subscribed")
+        left = await bob.until(lambda said: _is_leave(said, "ada"), within_s=WITHIN_S)
+
+        assert left["push"]["channel"] == hasty
+        for channel, here_still in ((hasty, 1), (patient, 2)):
+            reply = await bob.ask(presence_stats={"channel": channel})
+            assert reply["presence_stats"]["num_users"] == here_still

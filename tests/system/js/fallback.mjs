@@ -1,7 +1,7 @@
 // The official SDK over an HTTP fallback, told what to do line by line on its input.
 //
 // node fallback.mjs PACKAGE '{"transport", "endpoint", "emulation", "token", "protobuf"}'
-// Input: {"do": "subscribe" | "send" | "history" | "unsubscribe" | "stop", …}
+// Input: {"do": "subscribe" | "send" | "history" | "presence" | "counts" | "unsubscribe" | "stop", …}
 // Output: {"heard": "connected" | "connecting" | "disconnected" | "publication" | …, …}
 
 import { createInterface } from "node:readline";
@@ -63,9 +63,10 @@ client.on("disconnected", ({ code, reason }) => tell("disconnected", { code, rea
 client.connect();
 
 const steps = {
-  subscribe({ channel }) {
+  subscribe({ channel, members = false }) {
     const subscription =
-      client.getSubscription(channel) ?? client.newSubscription(channel);
+      client.getSubscription(channel) ??
+      client.newSubscription(channel, { joinLeave: members });
     subscription.removeAllListeners();
     subscription.on("subscribed", ({ wasRecovering, recovered }) =>
       tell("subscribed", { channel, wasRecovering, recovered }),
@@ -74,6 +75,9 @@ const steps = {
     subscription.on("publication", ({ data, offset }) =>
       tell("publication", { data: plain(data), offset }),
     );
+    for (const change of ["join", "leave"]) {
+      subscription.on(change, ({ info }) => tell(change, { user: info.user }));
+    }
     subscription.subscribe();
   },
   unsubscribe({ channel }) {
@@ -86,6 +90,14 @@ const steps = {
   async history({ channel }) {
     const page = await client.history(channel, { limit: 100 });
     tell("history", { offsets: page.publications.map(({ offset }) => offset) });
+  },
+  async presence({ channel }) {
+    const { clients } = await client.presence(channel);
+    tell("presence", { users: Object.values(clients).map(({ user }) => user).sort() });
+  },
+  async counts({ channel }) {
+    const { numClients, numUsers } = await client.presenceStats(channel);
+    tell("counts", { clients: numClients, users: numUsers });
   },
   stop() {
     client.disconnect();
