@@ -203,3 +203,30 @@ async def test_the_database_knows_namespaces_as_we_do(
         await admin.close()
 
     assert namespace == channels.namespace_of(channel)
+
+
+async def test_an_append_costs_the_same_in_a_long_log(database_url: str) -> None:
+    """Ids are found by their key, also where the plan was made when the log was empty."""
+    admin = await asyncpg.connect(database_url)
+    try:
+        await admin.execute("ALTER TABLE log SET (autovacuum_enabled = off)")
+        log = log_on(database_url)
+        for batch in range(20):
+            rows = [("room:a", f"{batch}-{n}", "x") for n in range(100)]
+            await append_patiently(log, *rows)
+        # What a session has read is known when it ends.
+        log.close()
+
+        async def read_from_end_to_end() -> int | None:
+            return await admin.fetchval(
+                "SELECT seq_tup_read FROM pg_stat_user_tables"
+                " WHERE relname = 'log' AND n_tup_ins = 2000"
+            )
+
+        async def known() -> bool:
+            return await read_from_end_to_end() is not None
+
+        await eventually(known)
+        assert (await read_from_end_to_end() or 0) < 100
+    finally:
+        await admin.close()

@@ -156,6 +156,9 @@ async def connect(
             # Plans do not depend on the sizes of a batch, and planning costs as much
             # as committing a few rows.
             "plan_cache_mode": "force_generic_plan",
+            # A plan is made once, when tables may be empty, and one that reads them from
+            # end to end would do so until they are analyzed. Ours find things by keys.
+            "enable_seqscan": "off",
             "jit": "off",
             # A statement nobody waits for any more ends by itself.
             "statement_timeout": str(int(statement_s * 1000)),

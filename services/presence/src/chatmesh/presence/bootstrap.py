@@ -38,9 +38,6 @@ _TASKS_STOP_S: Final = 5.0
 
 # What is told is told anew after a crash of the database, so its disk need not be waited for.
 _SESSION: Final = {"synchronous_commit": "off"}
-# A plan that was made while nobody was here reads the whole table for each leave, until
-# the table is analyzed. What is stored is found by its key, however many there are.
-_KEEPING_SESSION: Final = {**_SESSION, "enable_seqscan": "off"}
 
 
 class Presence:
@@ -54,7 +51,7 @@ class Presence:
             settings, SECTION, self.metrics.registry, DATABASE, BROKER, PARTITIONS
         )
         self._lives = Lives(self._own, self._new_life)
-        self._keeping = Connection.of(settings, SECTION, _KEEPING_SESSION)
+        self._keeping = self._connection()
         self._leasing = self._connection()
         self._reading = Pool([self._connection() for _ in range(settings.pool_size)])
         self._directory = PostgresDirectory(
