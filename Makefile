@@ -86,8 +86,9 @@ browser: setup ## The web page in a real Chromium.
 deploy-check: setup ## Images, compose and Kubernetes manifests, without a cluster.
 	@$(PY) tools/test.py deploy -- $(ARGS)
 
-containers: setup ## Build the images and run the rendered Deployments, by podman (as root on Debian).
-	@CHATMESH_TESTS_CONTAINERS=1 $(PY) tools/test.py deploy -- tests/deploy/test_containers.py $(ARGS)
+containers: setup ## Images, rendered Deployments and the compose file, run by podman (as root on Debian).
+	@CHATMESH_TESTS_CONTAINERS=1 $(PY) tools/test.py deploy -- \
+		tests/deploy/test_containers.py tests/deploy/test_compose_up.py $(ARGS)
 
 test: setup ## All but chaos: unit, deploy, service, system, browser, on private instances.
 	@$(PY) tools/test.py unit deploy service system browser -- $(ARGS)

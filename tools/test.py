@@ -33,6 +33,7 @@ CONTAINER_PACKAGES: Final = (
     ("catatonit", "catatonit"),
     ("debootstrap", "debootstrap"),
     ("newuidmap", "uidmap"),
+    ("iptables", "iptables"),
 )
 """Programs that the container stage runs, and the packages that bring them."""
 

@@ -2,11 +2,13 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from support import podman
 from support.manifests import CASE_NAMES, ROOT, Document, case, load
+from support.podman import Engine, NoContainers
 
 OVERLAYS = ("dev", "prod")
 KUSTOMIZE_WITHIN_S = 60
@@ -55,3 +57,17 @@ def documents(
     """Each case of the chart and each overlay, one after the other."""
     name: str = request.param
     return rendered[name] if name in rendered else kustomized(name)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """A podman with what our images start from. Skips, with the reason, without one."""
+    if why := podman.reason_against():
+        pytest.skip(why)
+    made = Engine(ROOT / ".chatmesh" / "containers", ROOT)
+    try:
+        made.ensure_bases()
+    except NoContainers as reason:
+        pytest.skip(str(reason))
+    yield made
+    made.run("pod", "rm", "-f", "-a")

@@ -7,7 +7,6 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -32,10 +31,9 @@ from support.manifests import (
     named,
     of,
 )
-from support.podman import Engine, NoContainers
+from support.podman import Engine
 from support.tool_rig import a_call, allowed_outcome_of, offered, running_desk
 
-WANTED = "CHATMESH_TESTS_CONTAINERS"
 SECRET = "a-secret-of-the-container-stage-that-is-long-enough-for-any-hmac-there-is"
 READY_WITHIN_S = 120
 HTTP_WITHIN_S = 5
@@ -45,7 +43,7 @@ CALL_WITHIN_S = 30
 pytestmark = [
     pytest.mark.timeout(2400),
     pytest.mark.skipif(
-        not os.environ.get(WANTED),
+        not os.environ.get(podman.WANTED),
         reason="containers are built and run by `make containers`",
     ),
 ]
@@ -66,20 +64,6 @@ CALLS: dict[str, dict[str, dict[str, str]]] = {
     "mcp": {"near__days_between": {"start": "2026-02-01", "end": "2026-03-15"}},
 }
 """What is asked of a tool process in its container: tools, and their arguments."""
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    """A podman with what our images start from. Skips, with the reason, without one."""
-    if why := podman.reason_against():
-        pytest.skip(why)
-    made = Engine(ROOT / ".chatmesh" / "containers", ROOT)
-    try:
-        made.ensure_bases()
-    except NoContainers as reason:
-        pytest.skip(str(reason))
-    yield made
-    made.run("pod", "rm", "-f", "-a")
 
 
 def values_of(service: str, ports: dict[str, int]) -> dict[str, Any]:

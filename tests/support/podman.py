@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -22,14 +23,17 @@ import yaml
 
 PYTHON: Final = "docker.io/library/python:3.11-slim"
 NODE: Final = "docker.io/library/node:22-slim"
+_STAND_IN: Final = "localhost/stand-in"
 PULL_WITHIN_S: Final = 60
 BOOTSTRAP_WITHIN_S: Final = 900
 BUILD_WITHIN_S: Final = 1200
 WITHIN_S: Final = 120
+FILES_MAX: Final = 65_536
+WANTED: Final = "CHATMESH_TESTS_CONTAINERS"
 # crun refuses hybrid cgroups, and without CAP_SYS_RESOURCE limits can only be lowered.
 _CONTAINERS_CONF: Final = """\
 [containers]
-default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
+default_ulimits = ["nofile={files}:{files}", "nproc=4096:4096"]
 [engine]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
@@ -41,6 +45,8 @@ driver = "overlay"
 graphroot = "{folder}/graph"
 runroot = "{folder}/run"
 """
+# A name without a registry means what it means to Docker.
+_REGISTRIES_CONF: Final = 'unqualified-search-registries = ["docker.io"]'
 
 
 class NoContainers(Exception):
@@ -51,7 +57,8 @@ def reason_against() -> str:
     """Why this machine cannot run the container stage; nothing if it can."""
     if os.geteuid() != 0:
         return "the container stage wants root"
-    missing = [name for name in ("podman", "runc") if shutil.which(name) is None]
+    wanted = ("podman", "runc", "iptables")
+    missing = [name for name in wanted if shutil.which(name) is None]
     return f"{', '.join(missing)} missing: `make containers` installs it" * bool(
         missing
     )
@@ -64,21 +71,32 @@ class Engine:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._root = root
-        containers, storage = folder / "containers.conf", folder / "storage.conf"
-        containers.write_text(_CONTAINERS_CONF)
-        storage.write_text(_STORAGE_CONF.format(folder=folder))
         self._environ = {
             **os.environ,
-            "CONTAINERS_CONF": str(containers),
-            "CONTAINERS_STORAGE_CONF": str(storage),
+            # Without systemd there is nobody to ask for health; the tests ask.
+            "DISABLE_HC_SYSTEMD": "true",
         }
+        for variable, name, text in (
+            ("CONTAINERS_CONF", "containers", _CONTAINERS_CONF.format(files=_files())),
+            ("CONTAINERS_STORAGE_CONF", "storage", _STORAGE_CONF.format(folder=folder)),
+            ("CONTAINERS_REGISTRIES_CONF", "registries", _REGISTRIES_CONF),
+        ):
+            file = folder / f"{name}.conf"
+            file.write_text(text)
+            self._environ[variable] = str(file)
 
     def run(
         self, *words: str, within_s: float = WITHIN_S, stdin: str | None = None
     ) -> str:
         """Run a podman command; what it printed. Raises NoContainers with its last words."""
+        return self.command("podman", *words, within_s=within_s, stdin=stdin)
+
+    def command(
+        self, *words: str, within_s: float = WITHIN_S, stdin: str | None = None
+    ) -> str:
+        """Run a program that uses this podman, as `run` does."""
         done = subprocess.run(
-            ["podman", *words],
+            words,
             env=self._environ,
             cwd=self._root,
             input=stdin,
@@ -88,7 +106,8 @@ class Engine:
             timeout=within_s,
         )
         if done.returncode != 0:
-            raise NoContainers(f"podman {words[0]}: {done.stderr.strip()[-2000:]}")
+            said = f"{done.stdout}\n{done.stderr}".strip()[-2000:]
+            raise NoContainers(f"{' '.join(words)[:200]}: {said}")
         return done.stdout
 
     # -- Images -----------------------------------------------------------------------
@@ -100,18 +119,18 @@ class Engine:
             return False
         return True
 
-    def ensure_bases(self) -> bool:
-        """See that what our Dockerfiles start from is there; True if it is the real thing.
+    def has_stand_ins(self) -> bool:
+        """Whether what our Dockerfiles start from is not the real thing."""
+        return self.has(_STAND_IN)
 
-        Raises NoContainers.
-        """
+    def ensure_bases(self) -> None:
+        """See that what our Dockerfiles start from is there. Raises NoContainers."""
         if not (self.has(PYTHON) and self.has(NODE)):
             try:
                 for image in (PYTHON, NODE):
                     self.run("pull", "-q", image, within_s=PULL_WITHIN_S)
             except (NoContainers, subprocess.TimeoutExpired):
                 self._make_stand_ins()
-        return not self.has("localhost/stand-in")
 
     def _make_stand_ins(self) -> None:
         if shutil.which("debootstrap") is None:
@@ -130,7 +149,7 @@ class Engine:
             if done.returncode != 0:
                 raise NoContainers(f"debootstrap: {done.stdout[-500:]}")
             (system / "usr/bin/python").symlink_to("python3")
-            self._import(system, PYTHON, "localhost/stand-in")
+            self._import(system, PYTHON, _STAND_IN)
             self._borrow_node(system)
             self._import(system, NODE)
 
@@ -159,16 +178,8 @@ class Engine:
 
     def build(self, service: str, tag: str) -> None:
         """Build a service's image from its Dockerfile. Raises NoContainers."""
-        words = ["build", "-q", "--isolation=chroot", "--network=host", "--pull=never"]
-        # As the machine reaches its package registries, so does the build.
-        for file in _pip_and_npm_files():
-            words += ["-v", f"{file}:{file}:ro"]
-        passed = [name for name in os.environ if name.startswith(("PIP_", "SSL_CERT"))]
-        passed += [n for n in os.environ if n in {"NODE_EXTRA_CA_CERTS", "HTTPS_PROXY"}]
-        for name in passed:
-            words += ["--env", f"{name}={os.environ[name]}"]
-        words += ["-t", tag, "-f", f"services/{service}/Dockerfile", "."]
-        self.run(*words, within_s=BUILD_WITHIN_S)
+        words = ["-t", tag, "-f", f"services/{service}/Dockerfile", "."]
+        self.run("build", *build_words(), *words, within_s=BUILD_WITHIN_S)
 
     # -- Pods -------------------------------------------------------------------------
 
@@ -194,6 +205,24 @@ class Engine:
 
     def down(self, file: Path) -> None:
         self.run("kube", "play", "--down", str(file))
+
+
+def _files() -> int:
+    """How many files a container may open: HAProxy wants two for each of 9000 clients."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return FILES_MAX if most == resource.RLIM_INFINITY else min(most, FILES_MAX)
+
+
+def build_words() -> list[str]:
+    """Options of a build in which packages are reached as this machine reaches them."""
+    words = ["-q", "--isolation=chroot", "--network=host", "--pull=never"]
+    for file in _pip_and_npm_files():
+        words += ["-v", f"{file}:{file}:ro"]
+    passed = [name for name in os.environ if name.startswith(("PIP_", "SSL_CERT"))]
+    passed += [n for n in os.environ if n in {"NODE_EXTRA_CA_CERTS", "HTTPS_PROXY"}]
+    for name in passed:
+        words += ["--env", f"{name}={os.environ[name]}"]
+    return words
 
 
 def _pip_and_npm_files() -> list[str]:
