@@ -17,6 +17,7 @@ import msgspec
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import ChannelNotFoundEntity
 
+from chatmesh.bus.brokers import one_of
 from chatmesh.bus.losses import is_loss, losses_as
 from chatmesh.cli.command import (
     EXIT_FAILED,
@@ -296,7 +297,7 @@ class _Office:
 
 @asynccontextmanager
 async def _open_office(url: str, topics: Topics) -> AsyncGenerator[_Office]:
-    async with await aio_pika.connect(url, timeout=CONNECT_S) as connection:
+    async with await aio_pika.connect(one_of(url), timeout=CONNECT_S) as connection:
         channel = await connection.channel(on_return_raises=True)
         try:
             queue = await channel.get_queue(topics.dead_letters)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from chatmesh.bus.brokers import split_urls
 from chatmesh.cli import chat, examination
 from chatmesh.cli import token as tokens
 from chatmesh.cli.command import (
@@ -128,11 +129,14 @@ def checks_of(
     amqp_url = arguments.amqp_url or shared.amqp_url
     database_url = arguments.database_url or shared.database_url
     checks: list[Callable[[], Awaitable[list[Finding]]]] = [
-        functools.partial(
-            examination.examine_broker,
-            amqp_url,
-            topics,
-            (examination.BUILTIN, *arguments.pool),
+        *(
+            functools.partial(
+                examination.examine_broker,
+                url,
+                topics,
+                (examination.BUILTIN, *arguments.pool),
+            )
+            for url in split_urls(amqp_url)
         ),
         functools.partial(examination.examine_database, database_url, clock),
     ]

@@ -20,6 +20,7 @@ from pamqp import commands as spec
 from pamqp.common import FieldValue
 
 from chatmesh.bus import topology
+from chatmesh.bus.brokers import one_of
 from chatmesh.bus.link import PublishFailed, failures_told, with_heartbeat
 from chatmesh.bus.losses import losses_as, losses_ignored, told
 from chatmesh.bus.outgoing import LinkLost
@@ -240,13 +241,17 @@ class Duplex:
 async def open_duplex(
     url: str, *, name: str, topics: Topics, clock: Clock
 ) -> AsyncGenerator[Duplex]:
-    """Connect and declare the topology; closed at the end. Raises LinkLost."""
+    """Connect to one of the brokers and declare the topology; closed at the end.
+
+    Raises LinkLost.
+    """
     connection: AbstractConnection | None = None
     try:
         with _losses_told():
             async with asyncio.timeout(CONNECT_S):
                 connection = await aio_pika.connect(
-                    with_heartbeat(url), client_properties={"connection_name": name}
+                    with_heartbeat(one_of(url)),
+                    client_properties={"connection_name": name},
                 )
             early: list[str] = []
             link: list[Duplex] = []

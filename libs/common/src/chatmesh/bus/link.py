@@ -316,11 +316,6 @@ def with_heartbeat(url: str) -> str:
     return urlunsplit(parts._replace(query=f"{query}heartbeat={HEARTBEAT_S}"))
 
 
-def split_urls(urls: str) -> list[str]:
-    """Broker URLs as a setting holds them: separated by commas or white space."""
-    return [url for url in urls.replace(",", " ").split() if url]
-
-
 def failures_told(
     refused: type[PublishFailed] = PublishFailed,
 ) -> contextlib.AbstractContextManager[None]:

@@ -28,6 +28,7 @@ from yarl import URL
 
 from chatmesh.bus import topology
 from chatmesh.bus.acks import AckWindow
+from chatmesh.bus.brokers import one_of
 from chatmesh.bus.losses import losses_as, losses_ignored, told
 from chatmesh.bus.one_life import (
     OneLifeBroker,
@@ -71,6 +72,7 @@ class Source(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class LinkOptions:
     url: str
+    """Of the broker, or of several, of which each link takes one."""
     topics: Topics
     prefetch: int
     """Unacknowledged deliveries per partition."""
@@ -135,7 +137,7 @@ class WorkLink:
             prefetch_count=_REQUESTS_PREFETCH, publisher_confirms=False
         )
         self._broker = OneLifeBroker(
-            with_heartbeat(options.url, options.heartbeat_s),
+            with_heartbeat(one_of(options.url), options.heartbeat_s),
             timeout=options.connect_timeout_s,
             default_channel=self._work_channel,
             ack_policy=AckPolicy.MANUAL,

@@ -133,7 +133,7 @@ class Shared(Section):
     amqp_url: Annotated[str, pydantic.Field(repr=False)] = (
         "amqp://guest:guest@127.0.0.1:5672/"
     )
-    """The RabbitMQ that connects the services; its path is the virtual host."""
+    """The RabbitMQ that connects the services; its path is the virtual host. Several nodes of one cluster, with commas: whoever loses one goes on with another."""
 
     database_url: Annotated[str, pydantic.Field(repr=False)] = (
         "postgresql://chatmesh@127.0.0.1:5432/chatmesh"

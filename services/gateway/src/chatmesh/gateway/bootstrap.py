@@ -18,7 +18,7 @@ import msgspec
 from jwt.warnings import InsecureKeyLengthWarning
 from prometheus_client import CollectorRegistry
 
-from chatmesh.bus.link import split_urls
+from chatmesh.bus.brokers import split_urls
 from chatmesh.gateway.adapters.http_api import application
 from chatmesh.gateway.adapters.http_streams import Fallbacks
 from chatmesh.gateway.adapters.key_sets import JwksKeySet
