@@ -135,6 +135,17 @@ def test_a_tags_filter_lets_through_what_matches() -> None:
     assert [push["pub"]["offset"] for push in plain.pushes()] == [1, 2, 3]
 
 
+def test_a_tags_filter_is_not_about_what_is_said_of_the_channel() -> None:
+    """How many are there, who types: presence puts no tags on it."""
+    hub, ear = Hub(), Ear()
+    hub.join(ROOM, ear, Hearing(tags=FilterNode(key="team", cmp="eq", val="red")))
+
+    live = [LivePublication(b"1"), LivePublication(b"2", unfiltered=True)]
+    hub.publish_live(ROOM, live)
+
+    assert [push["pub"]["data"] for push in ear.pushes()] == [2]
+
+
 def test_joins_are_heard_by_those_who_asked() -> None:
     """Everybody else hears publications only."""
     hub, asked, plain = Hub(), Ear(), Ear()

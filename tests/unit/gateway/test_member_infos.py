@@ -62,6 +62,20 @@ async def test_a_message_ends_typing(rig: Rig, request_: dict[str, object]) -> N
     assert told(rig) == []
 
 
+async def test_the_first_message_ends_what_an_earlier_connection_typed(
+    rig: Rig,
+) -> None:
+    """Lost while typing and back on another gateway, which cannot know of it."""
+    ada = await rig.subscribed(ROOM)
+    told(rig)
+
+    for number in (9, 10):
+        ada.says({"id": number, "publish": {"channel": ROOM, "data": 1}})
+        await rig.answer()
+
+    assert told(rig) == [Active(ROOM, "ada", active=False)]
+
+
 async def test_who_did_not_type_ends_nothing(rig: Rig) -> None:
     """Nor who had stopped: presence hears no more than it has to."""
     ada = await typing(rig, on=False)
@@ -140,6 +154,6 @@ async def test_a_refreshed_subscription_may_bring_another_info(rig: Rig) -> None
 
     name = ada.connection.session.client_id
     moved = Joined(ROOM, name, "ada", chan_info=b'{"seat":2}', announce=True)
-    assert told(rig) == [moved]
+    assert told(rig) == [moved, Active(ROOM, "ada", active=False)]
     (info,) = [one["push"]["pub"]["info"] for one in await ada.hears() if "push" in one]  # type: ignore[index]
     assert info["chan_info"] == {"seat": 2}  # type: ignore[index]

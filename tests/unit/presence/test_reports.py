@@ -2,8 +2,8 @@
 
 import pytest
 
-from chatmesh.presence.reports import refuse, refuse_status, refuse_user
-from chatmesh.wire import limits
+from chatmesh.presence.reports import refuse, refuse_status
+from chatmesh.wire import limits, users
 from chatmesh.wire.presence import Active, Change, Joined, Left
 from chatmesh.wire.topics import partition_of
 
@@ -63,5 +63,5 @@ def test_a_status_is_a_line() -> None:
 
 def test_user_names_are_what_tokens_say() -> None:
     """Anything printable; an empty name is nobody's."""
-    assert refuse_user("Ada Lovelace/1, ada@example.org") is None
-    assert refuse_user("") is None
+    assert users.refusal("Ada Lovelace/1, ada@example.org") is None
+    assert users.refusal("") is None

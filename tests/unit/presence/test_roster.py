@@ -250,6 +250,21 @@ def test_a_user_is_told_of_by_the_first_connection_that_may_be(story: Story) -> 
     assert story.after(60) == []
 
 
+def test_graces_that_end_together_are_told_a_second_apart() -> None:
+    """Of a gateway that died, too: the moment of the loss is not that of the word."""
+    story = Story(Rules(announce=True, grace_ms=3000, large_above=3))
+    for n in range(6):
+        story.joined(f"c{n}", f"u{n}")
+    story.joined("w", "watcher", origin="g2")
+    story.after(10)
+
+    story.gone("g1")
+
+    assert story.after(3) == ["6 clients, 6 users"]
+    assert story.after(0.75) == []
+    assert story.after(0.25) == ["1 clients, 1 users, small again"]
+
+
 def test_a_quiet_connection_may_be_heard_from_now_on(story: Story) -> None:
     """It comes back within its grace with another token; who was heard is not hushed."""
     story.joined("a1", "ada", announce=False)

@@ -7,7 +7,7 @@ stay raw bytes, which JSON embeds and Protobuf carries as they are; what is no J
 """
 
 import enum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -32,6 +32,10 @@ DELTA_FOSSIL: Final = "fossil"
 
 NO_DATA: Final = Raw(b"")
 """A payload that is not there; JSON `null` is one that is."""
+
+
+CommandId = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+"""Names a command to its client; 0 where no answer is wanted."""
 
 
 class _Part(msgspec.Struct, omit_defaults=True, gc=False):
@@ -132,7 +136,7 @@ class SubRefreshRequest(_Part):
 class Command(_Part):
     """One thing a client wants: an id and exactly one request."""
 
-    id: int = 0
+    id: CommandId = 0
     connect: ConnectRequest | None = None
     subscribe: SubscribeRequest | None = None
     unsubscribe: UnsubscribeRequest | None = None

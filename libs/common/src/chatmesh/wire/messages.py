@@ -112,6 +112,8 @@ class LivePublication(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What this is part of (a run), when somebody else may take that over; else empty."""
     fence_epoch: int = 0
     """Grows with every takeover; gateways drop what has a lower one than they have seen."""
+    unfiltered: bool = False
+    """About the channel itself: heard also by those who filter what is said there."""
 
 
 class LiveEvent(msgspec.Struct, array_like=True, frozen=True, tag="live"):

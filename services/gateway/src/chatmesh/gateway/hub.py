@@ -169,7 +169,9 @@ class Hub:
                 heard = [
                     one
                     for one in heard
-                    if one.kind != PUBLICATION or matches(tags, one.tags)
+                    if one.kind != PUBLICATION
+                    or one.unfiltered
+                    or matches(tags, one.tags)
                 ]
             if not heard:
                 continue

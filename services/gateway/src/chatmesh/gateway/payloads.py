@@ -36,11 +36,14 @@ class Unfit(ValueError):
 def given(raw: bytes, in_base64: str | None, name: str) -> bytes:
     """An info or data: JSON on one line or, given in base64, any bytes.
 
-    Empty when there is none; JSON null is none. Raises Unfit.
+    Empty when there is none; JSON null is none. What is larger than any client could
+    have brought is none that others, presence among them, have to take. Raises Unfit.
     """
     data = base64_of(in_base64, f"b64{name}") if in_base64 else raw
     if data in {b"", b"null"}:
         return b""
+    if len(data) > limits.COMMAND_BYTES_MAX:
+        raise Unfit(f"{name} over {limits.COMMAND_BYTES_MAX} bytes")
     if too_deep(data):
         raise Unfit(f"{name}: {TOO_DEEP}")
     if is_json(data):

@@ -38,8 +38,9 @@ class Subscription:
     data: bytes = b""
     """For the subscriber, in the subscribe result: JSON, or any bytes."""
     hearing: Hearing = PLAIN
-    typing: bool = False
-    """Its client has said here that its user types, and nothing else since."""
+    typing: bool = True
+    """Its client has said here that its user types, and nothing else since; or nothing at
+    all, and an earlier connection of the user may have."""
     behind: list[tuple[int, client.Request]] = field(
         default_factory=list[tuple[int, client.Request]]
     )

@@ -23,7 +23,7 @@ from jwt.warnings import InsecureKeyLengthWarning
 from chatmesh.gateway.payloads import Unfit, given
 from chatmesh.runtime.settings import Section
 from chatmesh.runtime.startup import CannotStart
-from chatmesh.wire import channels
+from chatmesh.wire import channels, users
 
 HMAC_ALGORITHMS: Final = frozenset({"HS256", "HS384", "HS512"})
 SECRET_BYTES_ADVISED: Final = 32
@@ -333,6 +333,9 @@ class TokenVerifier:
         self._check_origin(said)
         if bytes(said.channel) not in {b"", b"null", b'""'}:
             raise TokenInvalid("a subscription token (it has a channel) cannot connect")
+        if refusal := users.refusal(said.sub):
+            # Nobody could be told of such a user, so it is told to them.
+            raise TokenInvalid(refusal)
         for channel in (*said.channels, *said.subs):
             _check_channel(channel)
         return ConnectionClaims(

@@ -15,13 +15,13 @@ from chatmesh.presence.ports import (
     Directory,
     Link,
 )
-from chatmesh.presence.reports import refuse_status, refuse_user
+from chatmesh.presence.reports import refuse_status
 from chatmesh.presence.roster import PUB, News
 from chatmesh.runtime import trace_names
 from chatmesh.runtime.clock import Clock
 from chatmesh.runtime.tasks import Tasks
 from chatmesh.runtime.tracing import OFF, Span, SpanKind, Tracing
-from chatmesh.wire import channels, errors, limits
+from chatmesh.wire import channels, errors, limits, users
 from chatmesh.wire.errors import ErrorReply
 from chatmesh.wire.presence import (
     CountsAsk,
@@ -236,9 +236,9 @@ def _refuse(ask: PresenceAsk) -> str | None:
         case CountsAsk():
             return channels.refusal(ask.channel)
         case UserAsk():
-            return refuse_user(ask.user) or _refuse_nobody(ask.user)
+            return users.refusal(ask.user) or _refuse_nobody(ask.user)
         case StatusSet():
-            reason = refuse_user(ask.user) or _refuse_nobody(ask.user)
+            reason = users.refusal(ask.user) or _refuse_nobody(ask.user)
             return reason or refuse_status(ask.text)
 
 

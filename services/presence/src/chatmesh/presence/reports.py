@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from chatmesh.wire import channels, limits
+from chatmesh.wire import channels, limits, users
 from chatmesh.wire.presence import Active, Change, Joined, Left
 from chatmesh.wire.topics import partition_of
 
@@ -19,22 +19,13 @@ def refuse(change: Change, partition: int) -> str | None:
     if reason is None:
         match change:
             case Active():
-                reason = refuse_user(change.user) or _refuse_what(change.what)
+                reason = users.refusal(change.user) or _refuse_what(change.what)
             case Joined():
-                reason = _refuse_client(change.client) or refuse_user(change.user)
+                reason = _refuse_client(change.client) or users.refusal(change.user)
                 reason = reason or _refuse_infos(change)
             case Left():
                 reason = _refuse_client(change.client)
     return reason
-
-
-def refuse_user(user: str) -> str | None:
-    """Why a name is no user's; empty is nobody's, and anonymous."""
-    if len(user) > _NAME_CHARS_MAX:
-        return f"a user name over {_NAME_CHARS_MAX} characters"
-    if _NUL in user or user.startswith("\1"):
-        return "a user name with control characters"
-    return None
 
 
 def refuse_status(text: str) -> str | None:

@@ -390,8 +390,18 @@ class Roster:
             for client in room.people[connection.person]
         )
 
-    def _remove(self, connection: Connection, seen_ms: int, diff: Diff) -> None:
-        """A connection is gone for good, and with its last one the user."""
+    def _remove(
+        self,
+        connection: Connection,
+        now_ms: int,
+        diff: Diff,
+        *,
+        seen_ms: int | None = None,
+    ) -> None:
+        """A connection is gone for good, and with its last one the user.
+
+        The user was seen for the last time at `seen_ms`, or just now.
+        """
         room = self.rooms[connection.channel]
         person = connection.person
         merged = self._rules(connection.channel).merged
@@ -399,13 +409,13 @@ class Roster:
         last = len(room.people[person]) == 1
         self._take_out(room, connection, diff)
         if connection.user and last:
-            diff.seen_ms[connection.user] = seen_ms
+            diff.seen_ms[connection.user] = now_ms if seen_ms is None else seen_ms
             typing = Active(connection.channel, connection.user, active=False)
-            self._act(typing, seen_ms, diff)
+            self._act(typing, now_ms, diff)
         if not self._told_of(connection) and face is None:
             return
         if last or not merged:
-            self._tell(LEAVE, connection, seen_ms, diff, face=face)
+            self._tell(LEAVE, connection, now_ms, diff, face=face)
 
     # -- The books -----------------------------------------------------------------------
 
@@ -496,7 +506,7 @@ class Roster:
             # It may have come back, or be lost for another, later, time.
             if connection is not None and connection.lost_until_ms == until_ms:
                 lost_ms = until_ms - self._rules(channel).grace_ms
-                self._remove(connection, lost_ms, diff)
+                self._remove(connection, now_ms, diff, seen_ms=lost_ms)
 
     def _take_part(self, report: PresenceReport, now_ms: int, diff: Diff) -> None:
         """One part of a snapshot; after the last, what no part named has gone."""

@@ -111,7 +111,9 @@ def typing(session: Footing, command: int, data: Raw) -> list[Effect]:
 def _end_typing(session: Footing, channel: str) -> list[Effect]:
     """What was typed is said: nobody shall be shown typing for the lease's rest."""
     sub = session.subscriptions.get(channel)
-    if sub is None or not sub.typing:
+    if sub is None or not (sub.typing and sub.joined):
         return []
     sub.typing = False
+    if not (sub.options.presence and session.user):
+        return []
     return [fx.TellPresence(Active(channel, session.user, active=False))]

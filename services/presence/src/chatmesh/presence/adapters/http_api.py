@@ -15,7 +15,7 @@ from chatmesh.presence.ports import (
     Directory,
     User,
 )
-from chatmesh.presence.reports import refuse_status, refuse_user
+from chatmesh.presence.reports import refuse_status
 from chatmesh.presence.settings import SECTION
 from chatmesh.runtime import service_api
 from chatmesh.runtime.service_api import (
@@ -25,7 +25,7 @@ from chatmesh.runtime.service_api import (
     answer,
     documented,
 )
-from chatmesh.wire import errors, limits
+from chatmesh.wire import errors, limits, users
 from chatmesh.wire.infos import client_info
 from chatmesh.wire.presence import Member
 
@@ -34,8 +34,8 @@ T = TypeVar("T")
 TellStatus = Callable[[str], Awaitable[None]]
 
 _PAGE_DEFAULT: Final = 100
-_USER_PATTERN: Final = "^[ -~]{1,255}$"
-_AFTER_PATTERN: Final = r"^[\u0001-\u007e]*$"
+_USER_PATTERN: Final = r"^[^\u0000]{1,255}$"
+_AFTER_PATTERN: Final = r"^[^\u0000]*$"
 _NAME_PART_PATTERN: Final = "^[!-~]*$"
 _STATUS_PATTERN: Final = r"^[^\u0000-\u001f]*$"
 
@@ -127,7 +127,7 @@ async def user_name(  # noqa: RUF029 - on the loop, not on a thread
         name = unquote(user, errors="strict")
     except UnicodeDecodeError as error:
         raise Refusal(422, "a user name is UTF-8", errors.BAD_REQUEST.code) from error
-    if reason := refuse_user(name):
+    if reason := users.refusal(name):
         raise Refusal(422, reason, errors.BAD_REQUEST.code)
     return name
 

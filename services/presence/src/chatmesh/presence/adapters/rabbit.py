@@ -199,7 +199,7 @@ class RabbitLink:
 def _publication(news: News) -> LivePublication:
     if news.kind in {JOIN, LEAVE}:
         return LivePublication(b"", news.body, kind=news.kind, number=news.number)
-    return LivePublication(news.body)
+    return LivePublication(news.body, unfiltered=True)
 
 
 async def _documents_reports(report: PresenceReport) -> None:
