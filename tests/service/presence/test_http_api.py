@@ -67,6 +67,29 @@ async def test_channels_and_members_are_listed(
     assert totals == {"channels": 2, "connections": 3, "users": 2}
 
 
+async def test_people_of_any_name_are_paged(
+    api: httpx.AsyncClient, side: ReporterSide
+) -> None:
+    """What a page gives to go on with is taken, in whatever script."""
+    names = ["Zoë", "ok", "李", ""]
+    for number, name in enumerate(names):
+        await side.join("room:0", f"c{number}", name)
+    joins = [f"join {name}/c{number}" for number, name in enumerate(names)]
+    await side.hears("room:0", *joins)
+
+    found: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        asked = {"merged": "true", "limit": "1", "after": after}
+        answer = await api.get("/v1/channels/room:0/members", params=asked)
+        assert answer.status_code == httpx.codes.OK, answer.text
+        page = answer.json()
+        found += [member["user"] for member in page["members"]]
+        after = page["after"]
+
+    assert sorted(found) == sorted(names)
+
+
 async def test_a_status_is_set_and_told(
     api: httpx.AsyncClient, side: ReporterSide
 ) -> None:
