@@ -227,6 +227,10 @@ class Stage:
     def told(self, kind: str, run: str = "") -> list[RunEvent]:
         return [e for e in self.events if e.type == kind and run in {"", e.run}]
 
+    async def has_told(self, run: str, text: str) -> None:
+        """Wait until screens show this: text goes another way than the answer."""
+        await self.until(lambda: self.text_told(run) == text, f"the text of {run}")
+
     def text_told(self, run: str) -> str:
         """The text of a run as a screen that lost nothing shows it in the end."""
         steps: dict[int, str] = {}

@@ -52,7 +52,7 @@ async def test_a_failed_run_goes_on_from_what_it_had_finished(
     assert again.run.retry_of == failed.run.id
     assert again.run.outcome is RunOutcome.COMPLETED
     assert (again.text, sent) == ("One moment.\n\nIt is sent.", ["bob"])
-    assert stage.text_told(again.run.id) == again.text
+    await stage.has_told(again.run.id, again.text)
     assert stage.model.asked[2].tool_results == ["sent to bob"]
     # Its own share only: what the first one used is in that one's answer.
     assert (again.run.usage.requests, again.run.tools) == (1, [])

@@ -39,7 +39,7 @@ async def test_one_answer_however_often_a_message_is_delivered(stage: Stage) -> 
     assert answer.run.id == run_of("owl", "room:a", "m1")
     assert answer.run.outcome is RunOutcome.COMPLETED
     assert len(stage.model.asked) == 1
-    assert stage.text_told(answer.run.id) == answer.text
+    await stage.has_told(answer.run.id, answer.text)
 
 
 async def test_a_run_outlives_its_replica(stage: Stage) -> None:
@@ -54,7 +54,7 @@ async def test_a_run_outlives_its_replica(stage: Stage) -> None:
     (answer,) = await stage.answered()
     assert (answer.text, answer.run.attempts) == (STORY, 2)
     assert answer.run.outcome is RunOutcome.COMPLETED
-    assert stage.text_told(answer.run.id) == STORY
+    await stage.has_told(answer.run.id, STORY)
     assert other.counted("lease_takeovers_total") == 1
 
 
@@ -112,7 +112,7 @@ async def test_what_is_finished_is_not_done_again(stage: Stage) -> None:
     await stage.replica()
     (answer,) = await stage.answered()
     assert answer.text == f"Let me see.\n\n{STORY}"
-    assert stage.text_told(answer.run.id) == answer.text
+    await stage.has_told(answer.run.id, answer.text)
     # The tool nobody serves is told to the model, which goes on.
     assert [tool.outcome for tool in answer.run.tools] == ["failed"]
     assert len(stage.model.asked) == 3

@@ -97,7 +97,7 @@ async def test_a_stop_ends_the_models_stream(stage: Stage, replica: Replica) -> 
     )
     assert said.text
     assert SLOW.text.startswith(said.text)
-    assert stage.text_told(run) == said.text
+    await stage.has_told(run, said.text)
     await stage.until(lambda: stage.told("RUN_FINISHED"))
     (event,) = stage.told("RUN_FINISHED")
     assert json.loads(bytes(event.data))["outcome"] == {"type": "cancelled"}
