@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from chatmesh.runtime.trace_names import FACTS
-from chatmesh.runtime.tracing import SPAN_ID, TRACE_ID, Work
+from chatmesh.runtime.tracing import SPAN_ID, TRACE_ID, Value, Work
 
 # Field numbers of opentelemetry/proto, by message.
 _REQUEST_RESOURCE_SPANS: Final = 1
@@ -51,8 +51,6 @@ _SEVEN_BITS: Final = 0x7F
 _MORE: Final = 0x80
 _INT64: Final = 1 << 64
 _KNOWN_PAIRS_MAX: Final = 4096
-
-Value = str | int | float | bool | tuple[str, ...]
 
 
 def request(ended: Iterable[Work], resource: Mapping[str, Value], scope: str) -> bytes:

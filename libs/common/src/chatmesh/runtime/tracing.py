@@ -31,6 +31,7 @@ __all__ = [
     "Span",
     "SpanKind",
     "Tracing",
+    "Value",
     "Work",
 ]
 
@@ -80,10 +81,10 @@ class Span:
     """A piece of work while it goes on, in one trace or in several that share it.
 
     False when nobody wants to know of it; where that is asked for every message, its
-    `traceparent` is asked instead, which costs a tenth of a call. Each trace stays whole by itself; links say
-    with whom it shared the work. Whoever begins a span ends it, once; as a context
-    manager it ends by itself, as failed when an exception passes through. Changes after
-    the end are ignored.
+    `traceparent` is asked instead, which costs a tenth of a call. Each trace stays whole
+    by itself; links say with whom it shared the work. Whoever begins a span ends it,
+    once; as a context manager it ends by itself, as failed when an exception passes
+    through. Changes after the end are ignored.
     """
 
     __slots__ = (

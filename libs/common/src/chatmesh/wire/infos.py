@@ -10,7 +10,6 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from chatmesh.wire.client import ClientInfo
-from chatmesh.wire.client_json import embeddable
 
 
 def client_info(
@@ -26,15 +25,19 @@ def in_either(payload: bytes) -> tuple[Raw | UnsetType, str | UnsetType]:
     """A payload as JSON or, where it is none, in base64; neither when it is empty."""
     if not payload:
         return UNSET, UNSET
-    if is_json(payload):
-        return embeddable(payload), UNSET
+    line = on_one_line(payload)
+    if line is not None:
+        return Raw(line), UNSET
     return UNSET, base64.b64encode(payload).decode()
 
 
-def is_json(payload: bytes) -> bool:
-    """Whether any reader can take this for JSON: numbers that none can hold are not."""
+def on_one_line(payload: bytes) -> bytes | None:
+    """JSON as a frame may hold it; None for what some reader cannot take for JSON.
+
+    Numbers that no reader can hold are none.
+    """
     try:
         msgspec.json.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
+        return None
+    return msgspec.json.format(payload, indent=-1)

@@ -4,10 +4,8 @@ import base64
 import binascii
 from typing import Final
 
-import msgspec
-
 from chatmesh.wire import client_json, limits
-from chatmesh.wire.infos import is_json
+from chatmesh.wire.infos import on_one_line
 from chatmesh.wire.namespaces import NamespaceOptions
 from chatmesh.wire.nesting import too_deep
 
@@ -46,11 +44,10 @@ def given(raw: bytes, in_base64: str | None, name: str) -> bytes:
         raise Unfit(f"{name} over {limits.COMMAND_BYTES_MAX} bytes")
     if too_deep(data):
         raise Unfit(f"{name}: {TOO_DEEP}")
-    if is_json(data):
-        return msgspec.json.format(data, indent=-1)
-    if not in_base64:
+    line = on_one_line(data)
+    if line is None and not in_base64:
         raise Unfit(f"{name} is no JSON")
-    return data
+    return data if line is None else line
 
 
 def base64_of(text: str, name: str) -> bytes:

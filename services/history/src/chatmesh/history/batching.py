@@ -14,7 +14,7 @@ import msgspec
 
 from chatmesh.history.paging import weight_of
 from chatmesh.history.ports import Announcement, Columns, Fence, Placed
-from chatmesh.wire import channels, errors, limits, nesting
+from chatmesh.wire import channels, errors, limits, nesting, users
 from chatmesh.wire.errors import ErrorReply
 from chatmesh.wire.messages import (
     CommandBatch,
@@ -25,7 +25,6 @@ from chatmesh.wire.messages import (
 )
 
 _DIGEST_BYTES: Final = 16
-_USER_CHARS_MAX: Final = 255
 _FENCE_CHARS_MAX: Final = 128
 _EVENT_ENTRIES_MAX: Final = limits.COMMANDS_PER_BATCH_MAX
 _NUL: Final = "\0"
@@ -319,8 +318,8 @@ def refuse(command: PublishCommand) -> ErrorReply | None:
 def _bad_name(command: PublishCommand) -> str | None:
     if not command.id or len(command.id) > limits.MESSAGE_ID_CHARS_MAX:
         return f"an id has 1 to {limits.MESSAGE_ID_CHARS_MAX} characters"
-    if len(command.user) > _USER_CHARS_MAX:
-        return f"a user name over {_USER_CHARS_MAX} characters"
+    if len(command.user) > users.NAME_CHARS_MAX:
+        return f"a user name over {users.NAME_CHARS_MAX} characters"
     if len(command.fence) > _FENCE_CHARS_MAX:
         return f"a fence over {_FENCE_CHARS_MAX} characters"
     if _NUL in command.id or _NUL in command.user or _NUL in command.fence:

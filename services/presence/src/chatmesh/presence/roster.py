@@ -306,14 +306,13 @@ class Roster:
             self._next_number(now_ms),
             announce=joined.announce,
         )
-        merged = self._rules(connection.channel).merged
-        announced = merged and self._is_known(connection)
+        announced = self._is_known(connection)
         first = self._put(connection)
         diff.connections[key] = connection
         self._counted(connection.channel, diff)
         if self._told_of(connection) and not announced:
             self._tell(JOIN, connection, now_ms, diff)
-        if merged and not first:
+        if not first and self._rules(connection.channel).merged:
             self._replace_lost(connection, diff)
 
     def _confirm(
@@ -346,8 +345,7 @@ class Roster:
         self._origins.setdefault(origin, {})[known.channel, known.client] = None
         diff.connections[known.channel, known.client] = known
         if speaks:
-            merged = self._rules(known.channel).merged
-            announced = merged and self._is_known(known)
+            announced = self._is_known(known)
             known.announce = self.rooms[known.channel].announces = True
             if not announced:
                 self._tell(JOIN, known, now_ms, diff)
@@ -471,9 +469,12 @@ class Roster:
         return next((c for c in clients if self._told_of(room.connections[c])), None)
 
     def _is_known(self, connection: Connection) -> bool:
-        """Whether others know of this person already, by whatever connection."""
+        """Whether others know of this person already, by whatever connection.
+
+        Where joins are about connections, nobody is known before.
+        """
         room = self.rooms.get(connection.channel)
-        if room is None:
+        if room is None or not self._rules(connection.channel).merged:
             return False
         person = connection.person
         return person in room.faces or self._shown_by(room, person) is not None

@@ -8,7 +8,7 @@ from chatmesh.gateway import effects as fx
 from chatmesh.gateway.awaited import Authenticating, Connecting
 from chatmesh.gateway.effects import Effect, Heard, Want
 from chatmesh.gateway.rules import grants
-from chatmesh.gateway.rules.footing import Footing, State, refusal, ttl
+from chatmesh.gateway.rules.footing import Footing, State, refusal, tell_end
 from chatmesh.gateway.rules.grants import NotNow
 from chatmesh.gateway.subscriptions import (
     Subscription,
@@ -144,9 +144,7 @@ def connected(
         result.ping, result.pong = terms.ping_interval_s, terms.pong
     if session.session_id:
         result.session, result.node = session.session_id, terms.node
-    if session.expires_at_s:
-        result.expires = True
-        result.ttl = ttl(session.expires_at_s, now_s)
+    tell_end(result, session.expires_at_s, now_s)
     session.state = State.READY
     effects: list[Effect] = [fx.Send(Reply(awaited.command, connect=result))]
     effects += joins

@@ -11,7 +11,7 @@ from chatmesh.gateway.policy import Seat
 from chatmesh.gateway.subscriptions import Grant, Subscription
 from chatmesh.gateway.terms import Terms
 from chatmesh.gateway.tokens import SubscriptionClaims
-from chatmesh.wire import client, close_codes, errors, limits
+from chatmesh.wire import channels, client, close_codes, errors, limits
 from chatmesh.wire.calls import Role
 from chatmesh.wire.client import Command, Reply
 from chatmesh.wire.client_json import OversizedCommand, encode_info
@@ -24,6 +24,12 @@ COMMANDS_WAITING_MAX: Final = 512
 """Commands of a connection that may wait for what comes before them to be decided."""
 
 Received = Command | OversizedCommand
+Lasting = (
+    client.ConnectResult
+    | client.SubscribeResult
+    | client.RefreshResult
+    | client.SubRefreshResult
+)
 
 
 class State(enum.Enum):
@@ -181,6 +187,14 @@ def token_error(
             return error
 
 
-def ttl(expires_at_s: float, now_s: float) -> int:
-    """Seconds that are left, as clients are told them."""
-    return max(1, min(int(expires_at_s - now_s), limits.TTL_S_MAX))
+def refuses_name(channel: str) -> ErrorReply | None:
+    """Why this is no channel's name, or None."""
+    reason = channels.refusal(channel)
+    return None if reason is None else errors.because(errors.BAD_REQUEST, reason)
+
+
+def tell_end(result: Lasting, expires_at_s: float, now_s: float) -> None:
+    """Say in a result how many seconds are left of what ends; of 0 nothing is said."""
+    if expires_at_s:
+        result.expires = True
+        result.ttl = max(1, min(int(expires_at_s - now_s), limits.TTL_S_MAX))

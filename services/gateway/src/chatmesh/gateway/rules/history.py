@@ -3,8 +3,8 @@
 from chatmesh.gateway import effects as fx
 from chatmesh.gateway.awaited import ReadingHistory
 from chatmesh.gateway.effects import Effect, Heard
-from chatmesh.gateway.rules.footing import Footing, refusal
-from chatmesh.wire import channels, client, errors, limits
+from chatmesh.gateway.rules.footing import Footing, refusal, refuses_name
+from chatmesh.wire import client, errors, limits
 from chatmesh.wire.client import Reply
 from chatmesh.wire.errors import ErrorReply
 
@@ -33,9 +33,8 @@ def read(
 
 def _refuses(session: Footing, request: client.HistoryRequest) -> ErrorReply | None:
     channel = request.channel
-    reason = channels.refusal(channel)
-    if reason is not None:
-        return errors.because(errors.BAD_REQUEST, reason)
+    if refused := refuses_name(channel):
+        return refused
     options = session.policy.options(channel)
     if options is not None and not options.durable:
         return errors.NOT_AVAILABLE

@@ -4,8 +4,8 @@ from chatmesh.gateway import attendance
 from chatmesh.gateway import effects as fx
 from chatmesh.gateway.awaited import AskingPresence
 from chatmesh.gateway.effects import Effect, Heard
-from chatmesh.gateway.rules.footing import Footing, refusal
-from chatmesh.wire import channels, errors
+from chatmesh.gateway.rules.footing import Footing, refusal, refuses_name
+from chatmesh.wire import errors
 from chatmesh.wire.errors import ErrorReply
 from chatmesh.wire.presence import CountsAsk, PresenceAsk
 
@@ -27,9 +27,8 @@ def ask_about(
 
 
 def _refuses(session: Footing, channel: str) -> ErrorReply | None:
-    reason = channels.refusal(channel)
-    if reason is not None:
-        return errors.because(errors.BAD_REQUEST, reason)
+    if refused := refuses_name(channel):
+        return refused
     sub = session.subscriptions.get(channel)
     options = sub.options if sub is not None else session.policy.options(channel)
     if options is not None and not options.presence:

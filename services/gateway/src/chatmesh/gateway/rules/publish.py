@@ -8,8 +8,8 @@ from chatmesh.gateway import effects as fx
 from chatmesh.gateway.awaited import Publishing, SendingMessage
 from chatmesh.gateway.bodies import body_of, message_of
 from chatmesh.gateway.effects import Effect, Heard
-from chatmesh.gateway.rules.footing import Footing, refusal
-from chatmesh.wire import channels, client, errors
+from chatmesh.gateway.rules.footing import Footing, refusal, refuses_name
+from chatmesh.wire import client, errors
 from chatmesh.wire.client import Reply
 from chatmesh.wire.errors import ErrorReply
 from chatmesh.wire.messages import LivePublication, PublishCommand
@@ -52,9 +52,8 @@ def publish(
 
 
 def _refuses(session: Footing, channel: str) -> ErrorReply | None:
-    reason = channels.refusal(channel)
-    if reason is not None:
-        return errors.because(errors.BAD_REQUEST, reason)
+    if refused := refuses_name(channel):
+        return refused
     return session.policy.refuses_publish(
         channel, session.user, session.seat_in(channel)
     )

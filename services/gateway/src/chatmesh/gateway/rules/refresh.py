@@ -6,7 +6,7 @@ from chatmesh.gateway import effects as fx
 from chatmesh.gateway.awaited import Refreshing, RefreshingSubscription
 from chatmesh.gateway.effects import Effect, Heard
 from chatmesh.gateway.rules import grants
-from chatmesh.gateway.rules.footing import Footing, refusal, token_error, ttl
+from chatmesh.gateway.rules.footing import Footing, refusal, tell_end, token_error
 from chatmesh.gateway.subscriptions import Subscription
 from chatmesh.wire import client, close_codes, errors
 from chatmesh.wire.client import Reply
@@ -81,9 +81,7 @@ def connection_renewed(
             result = client.RefreshResult(
                 client=session.client_id, version=session.terms.version
             )
-            if session.expires_at_s:
-                result.expires = True
-                result.ttl = ttl(session.expires_at_s, now_s)
+            tell_end(result, session.expires_at_s, now_s)
             return [fx.Send(Reply(awaited.command, refresh=result)), *told]
         case fx.TokenExpired():
             return session.close(close_codes.CONNECTION_EXPIRED)
@@ -127,9 +125,7 @@ def subscription_renewed(
                 _introduce_in(session, channel, sub, claims.info) if claims.info else []
             )
             result = client.SubRefreshResult()
-            if sub.expires_at_s:
-                result.expires = True
-                result.ttl = ttl(sub.expires_at_s, now_s)
+            tell_end(result, sub.expires_at_s, now_s)
             return [fx.Send(Reply(awaited.command, sub_refresh=result)), *told]
         case fx.TokenExpired() | fx.TokenRefused() | fx.Refused():
             return [refusal(awaited.command, token_error(heard))]

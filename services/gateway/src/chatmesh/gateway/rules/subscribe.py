@@ -4,7 +4,13 @@ from chatmesh.gateway import effects as fx
 from chatmesh.gateway.awaited import CheckingSubscription, Subscribing
 from chatmesh.gateway.effects import Effect, Heard
 from chatmesh.gateway.rules import grants
-from chatmesh.gateway.rules.footing import Footing, refusal, token_error, ttl
+from chatmesh.gateway.rules.footing import (
+    Footing,
+    refusal,
+    refuses_name,
+    tell_end,
+    token_error,
+)
 from chatmesh.gateway.subscriptions import (
     Subscription,
     hearing_of,
@@ -13,7 +19,7 @@ from chatmesh.gateway.subscriptions import (
     result_of,
     want_of,
 )
-from chatmesh.wire import channels, client, close_codes, errors, limits
+from chatmesh.wire import client, close_codes, errors, limits
 from chatmesh.wire.client import Reply
 from chatmesh.wire.errors import ErrorReply
 
@@ -54,9 +60,8 @@ def begin(  # noqa: PLR0911 - one line for each refusal
 
 def _refuses(session: Footing, request: client.SubscribeRequest) -> ErrorReply | None:
     channel = request.channel
-    reason = channels.refusal(channel)
-    if reason is not None:
-        return errors.because(errors.BAD_REQUEST, reason)
+    if refused := refuses_name(channel):
+        return refused
     if channel in session.subscriptions:
         return errors.ALREADY_SUBSCRIBED
     if len(session.subscriptions) >= session.terms.channels_max:
@@ -126,9 +131,7 @@ def subscribed(
         )
     sub = session.subscriptions[channel]
     result = result_of(sub, awaited.want, snapshot)
-    if sub.expires_at_s:
-        result.expires = True
-        result.ttl = ttl(sub.expires_at_s, now_s)
+    tell_end(result, sub.expires_at_s, now_s)
     sub.joined = True
     return [
         fx.Send(Reply(awaited.command, subscribe=result)),
