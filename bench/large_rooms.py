@@ -8,7 +8,6 @@ taken off.
 
 import asyncio
 import json
-import resource
 import secrets
 import statistics
 import time
@@ -24,6 +23,7 @@ from bench.measures import Figures
 from bench.mesh import measured_mesh
 from bench.processes import seconds_between, spent
 from bench.sending import DRAIN_WITHIN_S
+from chatmesh.local.guard import take_descriptors
 from chatmesh.local.mesh import Mesh
 
 CHANGES: Final = 2_000
@@ -40,8 +40,6 @@ PAGE: Final = 100
 WITHIN_S: Final = 120.0
 LOOK_EVERY_S: Final = 0.2
 SUBSCRIBING_AT_ONCE: Final = 100
-OTHER_FILES: Final = 500
-"""Open files of this process beside the sockets of the members."""
 
 USUAL: Final = "room"
 EACH: Final = "each"
@@ -225,7 +223,8 @@ class LargeRoom:
 @asynccontextmanager
 async def measured_room(crowd: Crowd) -> AsyncGenerator[LargeRoom]:
     """Two gateways with everyone connected and in the room."""
-    _allow_sockets(crowd.members)
+    # This process holds the client's end of each socket.
+    take_descriptors()
     tokens = [
         jwt.encode({"sub": f"user-{number}", "info": INFO}, _SECRET, algorithm="HS256")
         for number in range(crowd.members)
@@ -251,11 +250,3 @@ def _leaving(room: str) -> dict[str, object]:
 def _sound(answer: bytes) -> None:
     if b'"error"' in answer:
         raise RuntimeError(answer.decode())
-
-
-def _allow_sockets(count: int) -> None:
-    """This process holds the client's end of each; gateways see to themselves."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + OTHER_FILES
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))

@@ -26,7 +26,7 @@ from chaos.wires import FarWire, FarWires
 from chatmesh.local import http_probe, mesh, ports
 from chatmesh.local.mesh import Grace, Mesh, Plan
 from chatmesh.local.postgres import Postgres
-from chatmesh.local.process import KILL_WAIT_S, Command, Process
+from chatmesh.local.process import KILL_WAIT_S, Process
 from chatmesh.local.rabbit import Rabbit
 from chatmesh.local.service import EXIT_CANNOT_START, Service
 from chatmesh.local.supervisor import how_it_ended
@@ -115,24 +115,14 @@ class WiredMesh(Mesh):
         self._wires = wires
         super().__init__(plan)
 
-    def _command(
-        self,
-        name: str,
-        module: str,
-        own: Mapping[str, str],
-        grace_s: float,
-        words: Sequence[str] = (),
-    ) -> Command:
+    def apart(self, name: str) -> Mapping[str, str]:
         wires = self._wires[name]
-        own = {
-            **own,
-            "CHATMESH_AMQP_URL": through(self.plan.amqp_url, wires.broker.port),
-        }
+        own = {"CHATMESH_AMQP_URL": through(self.plan.amqp_url, wires.broker.port)}
         if wires.database is not None:
             own["CHATMESH_DATABASE_URL"] = through(
                 self.plan.database_url, wires.database.port
             )
-        return super()._command(name, module, own, grace_s, words)
+        return own
 
 
 class Stage:

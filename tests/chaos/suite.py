@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import random
-import resource
 import shutil
 import sys
 import time
@@ -21,6 +20,7 @@ from chaos.scenarios import SCENARIOS, Scenario
 from chaos.scene import Result, Scene
 from chaos.stage import Ending, Shape, Stage, open_stage
 from chaos.stalls import Stalls, watched
+from chatmesh.local.guard import take_descriptors
 from chatmesh.local.instances import private_folder
 
 LONG_S: Final = 30 * 60.0
@@ -43,7 +43,6 @@ SECOND_TRY_SEEDS: Final = 1_000_000
 """Above all others: rooms are named by seed, and a further try wants new ones."""
 OPENINGS_MAX: Final = 2
 """A stage that does not come up is opened once more."""
-OPEN_FILES: Final = 8192
 PICTURE: Final = Path(__file__).parents[2] / "docs" / "pictures" / "chaos.png"
 
 
@@ -62,7 +61,7 @@ class Order:
 
 async def run(order: Order) -> list[Result]:
     """Play everything and print as it comes."""
-    _allow_many_files()
+    take_descriptors()
     folder = private_folder()
     try:
         async with watched() as stalls:
@@ -268,13 +267,6 @@ async def played(scenario: Scenario, scene: Scene) -> tuple[Result, bool]:
 def _complain_of(ended: Iterable[Ending], scene: Scene) -> None:
     for ending in ended:
         scene.must(False, str(ending), at_any_pace=not ending.excusable)  # noqa: FBT003
-
-
-def _allow_many_files() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = min(OPEN_FILES, hard)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def say(text: str) -> None:

@@ -103,6 +103,13 @@ class Member:
         )
         return found()[count - 1]
 
+    async def enters(
+        self, channel: str, *, token: str = "", members: bool = False
+    ) -> None:
+        """Subscribe, and wait until that stands."""
+        await self.sdk.subscribe(channel, token=token, members=members)
+        await self.hears("subscribed", channel=channel)
+
     def publications(self, channel: str) -> list[Event]:
         return [
             one

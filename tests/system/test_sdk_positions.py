@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,12 +16,11 @@ from chatmesh.local.amqp import DEFAULT_PORT
 from chatmesh.local.instances import Instances
 from chatmesh.local.mesh import Mesh, Plan
 from chatmesh.local.ports import LOOPBACK
-from chatmesh.local.process import Command
 from support.eventually import eventually
 from support.history_side import metric
 from support.instances import corner_of, database_of
 from support.meshes import plan_of
-from support.sdks import KINDS, PYTHON, Kind, Member, member, missing, token, urls
+from support.sdks import PYTHON, Kind, Member, member, token, urls
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
@@ -61,18 +60,10 @@ class WiredMesh(Mesh):
         finally:
             self.wire.mend()
 
-    def _command(
-        self,
-        name: str,
-        module: str,
-        own: Mapping[str, str],
-        grace_s: float,
-        words: Sequence[str] = (),
-    ) -> Command:
-        if name == "gateway-1":
-            url = through(self.plan.amqp_url, self.wire.port)
-            own = {**own, "CHATMESH_AMQP_URL": url}
-        return super()._command(name, module, own, grace_s, words)
+    def apart(self, name: str) -> Mapping[str, str]:
+        if name != "gateway-1":
+            return {}
+        return {"CHATMESH_AMQP_URL": through(self.plan.amqp_url, self.wire.port)}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -89,19 +80,6 @@ async def mesh(
         WiredMesh(plan_of(corner, url, folder, settings=SETTINGS)) as running,
     ):
         yield running
-
-
-@pytest.fixture(params=KINDS, ids=str)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    reason = missing(request.param)
-    if reason is not None:
-        pytest.skip(reason)
-    return request.param
-
-
-async def in_room(one: Member, channel: str) -> None:
-    await one.sdk.subscribe(channel)
-    await one.hears("subscribed", channel=channel)
 
 
 async def floor(mesh: Mesh, channel: str) -> int:
@@ -126,8 +104,8 @@ async def test_what_a_gateway_missed_is_filled_in(mesh: WiredMesh, kind: Kind) -
     ):
         await ada.hears("server subscribed", channel=listed)
         for one in (ada, bob):
-            await in_room(one, mine)
-        await in_room(bob, listed)
+            await one.enters(mine)
+        await bob.enters(listed)
         for channel in (mine, listed):
             await bob.send(channel, "m1")
             assert await ada.has_heard(channel, 1) == [1]
@@ -160,7 +138,7 @@ async def test_who_stands_where_history_does_not_reach_is_told_and_comes_back(
     ):
         await cat.hears("server subscribed", channel=channel)
         for one in (ada, bob):
-            await in_room(one, channel)
+            await one.enters(channel)
         await bob.send(channel, "m1")
         for one in (ada, cat):
             assert await one.has_heard(channel, 1) == [1]

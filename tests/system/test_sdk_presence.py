@@ -16,14 +16,12 @@ from support.eventually import eventually
 from support.json_client import json_client
 from support.meshes import shared_mesh
 from support.sdks import (
-    KINDS,
     PYTHON,
     PYTHON_PROTOBUF,
     Event,
     Kind,
     Member,
     member,
-    missing,
     token,
     urls,
 )
@@ -59,14 +57,6 @@ async def mesh(
         yield running
 
 
-@pytest.fixture(params=KINDS, ids=str)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    reason = missing(request.param)
-    if reason is not None:
-        pytest.skip(reason)
-    return request.param
-
-
 @pytest.fixture
 def team() -> str:
     """A channel whose members hear of each other."""
@@ -78,15 +68,9 @@ def user() -> str:
     return f"ada{secrets.token_hex(4)}"
 
 
-async def come_in(one: Member, channel: str, mine: str = "") -> None:
-    """Subscribe, perhaps with a token, and ask for joins and leaves."""
-    await one.sdk.subscribe(channel, token=mine, members=True)
-    await one.hears("subscribed", channel=channel)
-
-
 async def be_known(one: Member, channel: str, user: str, mine: str = "") -> None:
     """Come in, and go on when everybody in the mesh can know of it."""
-    await come_in(one, channel, mine)
+    await one.enters(channel, token=mine, members=True)
     await one.hears("join", channel=channel, user=user)
 
 
@@ -130,7 +114,7 @@ async def test_infos_that_are_no_json_are_shown_to_those_who_speak_protobuf(
         await be_known(bob, team, "bob")
         await be_known(cat, team, "cat")
         async with member(kind, here, token("ada", b64info=in_base64(CONN))) as ada:
-            await come_in(ada, team, with_bytes("ada", team))
+            await ada.enters(team, token=with_bytes("ada", team), members=True)
             stands = await ada.hears("subscribed", channel=team)
             assert stands["data"] == seen_by(kind, DATA)
             await ada.sdk.publish(team, {"n": 1})
@@ -278,7 +262,7 @@ async def test_tokens_let_members_of_a_quiet_channel_hear_of_each_other(
     ):
         mine = deciding("bob", channel, join_leave=True)
         await be_known(bob, channel, "bob", mine)
-        await come_in(dan, channel)
+        await dan.enters(channel, members=True)
         mine = deciding("ada", channel, join_leave=True)
         await be_known(ada, channel, "ada", mine)
         await bob.hears("join", user="ada")
@@ -311,7 +295,9 @@ async def test_a_token_keeps_a_member_quiet_where_others_are_announced(
         member(PYTHON, here, token("ada")) as ada,
     ):
         await be_known(bob, team, "bob")
-        await come_in(eve, team, deciding("eve", team, join_leave=False))
+        await eve.enters(
+            team, token=deciding("eve", team, join_leave=False), members=True
+        )
         await be_known(ada, team, "ada")
         await bob.hears("join", user="ada")
         for one in (bob, eve):

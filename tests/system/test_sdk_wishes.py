@@ -13,7 +13,7 @@ import pytest_asyncio
 from chatmesh.local.instances import Instances
 from chatmesh.local.mesh import Mesh
 from support.meshes import shared_mesh
-from support.sdks import KINDS, Kind, member, missing, token, urls
+from support.sdks import Kind, member, token, urls
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
@@ -43,14 +43,6 @@ async def mesh(
         instances, migrated_template, folder, others=["presence"], settings=SETTINGS
     ) as running:
         yield running
-
-
-@pytest.fixture(params=KINDS, ids=str)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    reason = missing(request.param)
-    if reason is not None:
-        pytest.skip(reason)
-    return request.param
 
 
 async def say(mesh: Mesh, channel: str, number: int, tags: dict[str, str]) -> None:

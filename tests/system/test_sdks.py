@@ -18,12 +18,10 @@ from support.eventually import eventually
 from support.json_client import json_client
 from support.meshes import shared_mesh
 from support.sdks import (
-    KINDS,
     Kind,
     Member,
     Refused,
     member,
-    missing,
     token,
     urls,
 )
@@ -61,14 +59,6 @@ async def mesh(
         yield running
 
 
-@pytest.fixture(params=KINDS, ids=str)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    reason = missing(request.param)
-    if reason is not None:
-        pytest.skip(reason)
-    return request.param
-
-
 @pytest.fixture
 def room() -> str:
     return f"room:{secrets.token_hex(4)}"
@@ -77,11 +67,6 @@ def room() -> str:
 @pytest.fixture
 def user() -> str:
     return f"ada{secrets.token_hex(4)}"
-
-
-async def in_room(one: Member, channel: str) -> None:
-    await one.sdk.subscribe(channel)
-    await one.hears("subscribed", channel=channel)
 
 
 # -- One mesh -------------------------------------------------------------------------
@@ -94,8 +79,8 @@ async def test_two_gateways_are_one_room(mesh: Mesh, kind: Kind, room: str) -> N
         member(kind, here, token("ada")) as ada,
         member(kind, there, token("bob")) as bob,
     ):
-        await in_room(ada, room)
-        await in_room(bob, room)
+        await ada.enters(room)
+        await bob.enters(room)
 
         assert await ada.send(room, "m1", "from ada") == 1
         assert await bob.send(room, "m2", "from bob") == 2
@@ -118,8 +103,8 @@ async def test_the_same_id_is_the_same_message_everywhere(
         member(kind, here, token("ada")) as ada,
         member(kind, there, token("ada")) as again,
     ):
-        await in_room(ada, room)
-        await in_room(again, room)
+        await ada.enters(room)
+        await again.enters(room)
         assert await ada.send(room, "m1", "once") == 1
         assert await again.send(room, "m1", "once") == 1
 
@@ -141,8 +126,8 @@ async def test_ephemeral_publications_cross_the_mesh_without_an_offset(
         member(kind, here, token("ada")) as ada,
         member(kind, there, token("bob")) as bob,
     ):
-        await in_room(ada, channel)
-        await in_room(bob, channel)
+        await ada.enters(channel)
+        await bob.enters(channel)
 
         await ada.sdk.publish(channel, {"typing": True})
 
@@ -163,10 +148,10 @@ async def test_history_is_paged_in_both_directions(
         member(kind, here, token("ada")) as ada,
         member(kind, there, token("bob")) as bob,
     ):
-        await in_room(ada, room)
+        await ada.enters(room)
         for number in range(1, 8):
             await ada.send(room, f"m{number}")
-        await in_room(bob, room)
+        await bob.enters(room)
 
         async def page(**options: object) -> list[int]:
             got = await bob.sdk.history(room, **options)
@@ -202,7 +187,7 @@ async def test_differences_add_up_to_what_was_published(mesh: Mesh, kind: Kind) 
             member(kind, here.ws_url, token("writer")) as writer,
             member(kind, socket_url(wire.port), token("reader")) as reader,
         ):
-            await in_room(writer, channel)
+            await writer.enters(channel)
             await reader.sdk.subscribe(channel, delta=True)
             await reader.hears("subscribed", channel=channel)
             for number in range(1, 6):
@@ -254,8 +239,8 @@ async def test_what_is_refused_the_application_hears_with_its_code(
             await ada.sdk.subscribe(channel)
             gone = await ada.hears("unsubscribed", channel=channel)
             assert gone["code"] == code
-        await in_room(ada, room)
-        await in_room(ada, "news:a")
+        await ada.enters(room)
+        await ada.enters("news:a")
         with pytest.raises(Refused) as refused:
             await ada.sdk.publish("news:a", {})
         assert refused.value.code == 103
@@ -310,7 +295,7 @@ async def test_a_token_that_ends_is_refreshed_without_a_pause(
 
 
 async def _is_refreshed(ada: Member, room: str) -> None:
-    await in_room(ada, room)
+    await ada.enters(room)
     await ada.hears("token")
     # Commands are answered in order, so the refresh before this one has been.
     assert await ada.send(room, "m1") == 1
@@ -351,9 +336,9 @@ async def test_everybody_sees_who_is_here_on_whichever_gateway(
             member(kind, there, token("bob")) as bob,
             member(kind, there, token("ada")) as ada_too,
         ):
-            await in_room(bob, channel)
+            await bob.enters(channel)
             await ada.hears("join", channel=channel, user="bob")
-            await in_room(ada_too, channel)
+            await ada_too.enters(channel)
 
             for one in (ada, bob):
 
@@ -387,8 +372,8 @@ async def test_a_client_that_was_cut_off_hears_all_of_it_once(
             member(kind, socket_url(wire.port), token(user)) as ada,
             member(kind, other.ws_url, token(user)) as elsewhere,
         ):
-            await in_room(ada, room)
-            await in_room(elsewhere, room)
+            await ada.enters(room)
+            await elsewhere.enters(room)
             for number in range(1, 4):
                 await elsewhere.send(room, f"m{number}")
             await elsewhere.sdk.publish(personal, {"n": 1})
@@ -447,7 +432,7 @@ async def test_an_application_that_cannot_go_on_loads_its_state_again(
         pytest.skip("this release has no getState")
     here, there = urls(mesh)
     async with member(kind, here, token("writer")) as writer:
-        await in_room(writer, room)
+        await writer.enters(room)
         for number in range(1, 6):
             await writer.send(room, f"m{number}")
         epoch = (await writer.sdk.history(room, limit=1))["epoch"]
@@ -470,7 +455,7 @@ async def test_a_status_channel_gives_the_newest_alone(mesh: Mesh, kind: Kind) -
     channel = f"cache:{secrets.token_hex(4)}"
     here, there = urls(mesh)
     async with member(kind, here, token("writer")) as writer:
-        await in_room(writer, channel)
+        await writer.enters(channel)
         for number in range(1, 6):
             await writer.sdk.publish(channel, {"n": number})
 
@@ -496,8 +481,8 @@ async def test_a_gateway_that_leaves_hands_its_clients_on(
             member(kind, socket_url(wire.port), token("ada")) as ada,
             member(kind, mesh.gateways[0].ws_url, token("bob")) as bob,
         ):
-            await in_room(ada, room)
-            await in_room(bob, room)
+            await ada.enters(room)
+            await bob.enters(room)
             stop = asyncio.Event()
             sent = 0
 

@@ -316,6 +316,7 @@ class Mesh:
             "CHATMESH_PREFIX": self.plan.prefix,
             **self.plan.settings,
             **own,
+            **self.apart(name),
         }
         return Command(
             name=name,
@@ -323,6 +324,11 @@ class Mesh:
             environ=environ,
             grace_s=grace_s,
         )
+
+    def apart(self, name: str) -> Mapping[str, str]:
+        """Settings that one process has for itself; none, but in meshes of tests."""
+        del name
+        return {}
 
     def _log(self, name: str) -> Path:
         return self.plan.folder / f"{name}.log"
