@@ -747,6 +747,27 @@ AGENTS: Final = Board(
             ],
         ),
         (
+            "What they remember",
+            [
+                Panel(
+                    "Memory queries, by outcome",
+                    "failed: the agent answers without the room's last words.",
+                    "ops",
+                    [
+                        (
+                            rate(f"{AGENT}_memory_queries_total", "outcome"),
+                            "{{outcome}}",
+                        )
+                    ],
+                ),
+                latency(
+                    "Until it is remembered",
+                    "From asking history for the room's last words to having them.",
+                    f"{AGENT}_memory_query_seconds",
+                ),
+            ],
+        ),
+        (
             "Tools, as agents see them",
             [
                 Panel(

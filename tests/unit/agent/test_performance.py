@@ -29,6 +29,7 @@ from chatmesh.agent.ports import (
     Claimed,
     ModelEvent,
     Room,
+    RoomUnavailable,
     RunBook,
     StillThere,
     TextDelta,
@@ -102,7 +103,7 @@ class TheRoom:
 
     def __init__(self) -> None:
         self.events: list[RunEvent] = []
-        self.past: list[LogEntry] = []
+        self.past: list[LogEntry] | RoomUnavailable = []
         self.committed: list[Answer] = []
         self.refuses: Callable[[Answer], Outcome | None] = lambda _: None
 
@@ -111,6 +112,8 @@ class TheRoom:
 
     async def before(self, channel: str, offset: int, limit: int) -> list[LogEntry]:
         await asyncio.sleep(0)
+        if isinstance(self.past, RoomUnavailable):
+            raise self.past
         return self.past
 
     async def commit(
@@ -153,6 +156,7 @@ class Scene:
     book: Book = field(default_factory=Book)
     room: TheRoom = field(default_factory=TheRoom)
     clock: ManualClock = field(default_factory=ManualClock)
+    metrics: Metrics = field(default_factory=Metrics)
 
     def performance(
         self, claimed: Claimed | None = None, *, abandoned: bool = False
@@ -167,7 +171,7 @@ class Scene:
             clock=self.clock,
             chance=random.Random(1),
             checkpoint=checkpoints.ignore,
-            metrics=Metrics(),
+            metrics=self.metrics,
             tracing=Tracing(),
             windows=Windows(40, 200),
             lag_s=lambda: 0.0,
@@ -225,6 +229,29 @@ async def test_a_model_that_thinks_has_not_stalled() -> None:
 
     scene = Scene(Script(reply), Limits(idle_s=0.2, model_attempts=1))
     await scene.performance().perform()
+    assert [one.text for one in scene.room.committed] == ["Done."]
+
+
+@pytest.mark.parametrize(
+    ("past", "outcome", "turns"),
+    [
+        ([LogEntry(1, "m1", b'{"type":"message","text":"Hello."}', b"")], "found", 2),
+        ([], "nothing", 1),
+        (RoomUnavailable("gone"), "failed", 1),
+    ],
+)
+async def test_what_is_remembered_is_counted(
+    past: list[LogEntry] | RoomUnavailable, outcome: str, turns: int
+) -> None:
+    """Each reading of the room's past, by what came of it; the answer comes anyway."""
+    scene = Scene(Script(saying(Answered(Responded(1, "Done.")))))
+    scene.room.past = past
+    await scene.performance().perform()
+    (ask,) = scene.model.asked
+    assert len(ask.turns) == turns
+    (queries,) = scene.metrics.memory_queries.collect()
+    counted = {s.labels["outcome"]: s.value for s in queries.samples if s.value == 1}
+    assert list(counted) == [outcome]
     assert [one.text for one in scene.room.committed] == ["Done."]
 
 

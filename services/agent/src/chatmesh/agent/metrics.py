@@ -12,6 +12,7 @@ GUARDS: Final = frozenset(
     ("steps", "tool_calls", "tokens", "deadline", "length", "crashed")
 )
 """Codes of endings that say: a limit has ended the run."""
+MEMORY_OUTCOMES: Final = ("found", "nothing", "failed")
 _SECONDS: Final = (
     0.005,
     0.01,
@@ -110,6 +111,21 @@ class Metrics(ServiceMetrics):
         )
         self.deltas = Counter(
             f"{_PREFIX}_deltas", "Pieces of text told while streaming.", registry=r
+        )
+        self.memory_queries = Counter(
+            f"{_PREFIX}_memory_queries",
+            "Readings of what an agent remembers, the last words of its room, by outcome:"
+            " found, nothing, failed (it answers without).",
+            ["outcome"],
+            registry=r,
+        )
+        for found in MEMORY_OUTCOMES:
+            self.memory_queries.labels(found)
+        self.memory_query_seconds = Histogram(
+            f"{_PREFIX}_memory_query_seconds",
+            "From asking for what an agent remembers to having it, or to giving up.",
+            buckets=_SECONDS,
+            registry=r,
         )
         self.response_seconds = Histogram(
             f"{_PREFIX}_response_seconds",

@@ -427,17 +427,23 @@ class Performance:
 
     async def _context(self) -> Context:
         limit = self.agent.limits.context_messages
-        earlier: list[PersonSaid | AgentSaid] = []
-        if limit:
-            try:
-                entries = await self._stage.room.before(
-                    self.claimed.channel, self.claimed.trigger_offset, limit
-                )
-            except RoomUnavailable as error:
-                # An answer without the room's past beats no answer.
-                _log.warning("answering without context", extra={"cause": str(error)})
-            else:
-                earlier = [said for entry in entries if (said := self._said(entry))]
+        if not limit:
+            return Context([], self.claimed.prompt)
+        metrics, clock = self._stage.metrics, self._stage.clock
+        entries: list[LogEntry] = []
+        asked_s = clock.monotonic_s()
+        try:
+            entries = await self._stage.room.before(
+                self.claimed.channel, self.claimed.trigger_offset, limit
+            )
+        except RoomUnavailable as error:
+            # An answer without the room's past beats no answer.
+            _log.warning("answering without context", extra={"cause": str(error)})
+            metrics.memory_queries.labels("failed").inc()
+        else:
+            metrics.memory_queries.labels("found" if entries else "nothing").inc()
+        metrics.memory_query_seconds.observe(clock.monotonic_s() - asked_s)
+        earlier = [said for entry in entries if (said := self._said(entry))]
         return Context(earlier, self.claimed.prompt)
 
     def _said(self, entry: LogEntry) -> PersonSaid | AgentSaid | None:
