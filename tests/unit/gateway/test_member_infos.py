@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from chatmesh.gateway.rules.publish import QUIET_S
 from chatmesh.gateway.subscriptions import Grant
 from chatmesh.wire.presence import Active, Change, Joined
 from support.gateway_rig import NAMESPACES, Client, Rig
@@ -76,8 +77,23 @@ async def test_the_first_message_ends_what_an_earlier_connection_typed(
     assert told(rig) == [Active(ROOM, "ada", active=False)]
 
 
+async def test_a_later_message_ends_what_another_device_types(rig: Rig) -> None:
+    """Which may be on any gateway; said once a second, however much is sent."""
+    ada = await typing(rig)
+    for number in (9, 10, 11):
+        ada.says({"id": number, "publish": {"channel": ROOM, "data": 1}})
+        await rig.answer()
+    assert told(rig) == [Active(ROOM, "ada", active=False)]
+
+    await rig.pass_time(QUIET_S)
+    ada.says({"id": 12, "publish": {"channel": ROOM, "data": 1}})
+    await rig.answer()
+
+    assert told(rig) == [Active(ROOM, "ada", active=False)]
+
+
 async def test_who_did_not_type_ends_nothing(rig: Rig) -> None:
-    """Nor who had stopped: presence hears no more than it has to."""
+    """Nor who had just stopped: presence hears no more than it has to."""
     ada = await typing(rig, on=False)
 
     ada.says({"id": 9, "publish": {"channel": ROOM, "data": 1}})

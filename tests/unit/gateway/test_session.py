@@ -793,6 +793,7 @@ def test_a_subscription_that_the_server_ends_before_it_stands_does_not_stand() -
 # -- Subscription tokens --------------------------------------------------------------
 
 SECRET = "room:$secret"
+MESSAGE = b'{"type":"message","id":"m1","text":"hi"}'
 
 
 def asking(channel: str = SECRET) -> Playbook:
@@ -846,16 +847,62 @@ def test_a_token_for_an_unknown_namespace_is_102() -> None:
     )
 
 
-def test_nothing_is_open_while_a_token_is_being_checked() -> None:
-    """Publish and history behind an unproven subscribe are refused."""
-    book = asking()
-
-    book.hears(publish(3, SECRET)).answers(refusal(3, errors.PERMISSION_DENIED))
-    book.hears(command(4, HistoryRequest(SECRET))).answers(
-        refusal(4, errors.PERMISSION_DENIED)
+def pipelined() -> Playbook:
+    """A client that does not wait for its subscription before it uses it."""
+    return asking().hears(
+        publish(3, SECRET),
+        command(4, HistoryRequest(SECRET)),
+        send_message(5, channel=SECRET),
     )
-    book.hears(send_message(5, channel=SECRET)).answers(
-        refusal(5, errors.PERMISSION_DENIED)
+
+
+def test_what_a_token_decides_waits_for_it() -> None:
+    """Publish and history behind an unproven subscribe are judged once it stands."""
+    book = pipelined().is_silent()
+    book.hears(allows()).asks_for(Watch(4, (Want(SECRET),)))
+
+    book.hears(ChannelsReady(4, [standing(SECRET)]))
+
+    book.asks_for(
+        Send(Reply(2, subscribe=stands())),
+        Join(SECRET),
+        Commit(5, published(channel=SECRET)),
+        ReadPage(6, SECRET, 0, None, reverse=False),
+        Commit(7, published(channel=SECRET, id="m1", data=MESSAGE)),
+    )
+
+
+def test_a_refused_token_opens_nothing_for_what_follows() -> None:
+    """Each command gets its own answer, in order."""
+    book = pipelined().hears(TokenRefused(3, "bad signature"))
+
+    book.answers(
+        refusal(2, because(errors.PERMISSION_DENIED, "bad signature")),
+        *[refusal(number, errors.PERMISSION_DENIED) for number in (3, 4, 5)],
+    )
+
+
+def test_who_is_elsewhere_does_not_wait_for_a_token() -> None:
+    """Only what is about the same channel is behind its subscribe."""
+    book = subscribed().hears(subscribe(3, SECRET, token="s"))
+    book.asks_for(VerifySubscriptionToken(4, "s"))
+
+    book.hears(publish(4)).asks_for(Commit(5, published()))
+    book.hears(send_message(5)).asks_for(Commit(6, published(id="m1", data=MESSAGE)))
+
+
+def test_a_call_waits_until_its_channel_is_joined() -> None:
+    """Only who has joined may say that they type, also right behind the subscribe."""
+    typing = RPCRequest(Raw(b'{"channel":"room:a"}'), "presence.typing")
+    book = connected().hears(subscribe(2)).asks_for(Watch(3, (wants(),)))
+    book.hears(command(3, typing)).is_silent()
+
+    book.hears(ChannelsReady(3, [standing()]))
+
+    book.asks_for(
+        Send(Reply(2, subscribe=stands())),
+        Join(ROOM),
+        Send(refusal(3, errors.NOT_AVAILABLE)),
     )
 
 
@@ -864,6 +911,7 @@ def test_publishing_right_behind_an_allowed_subscribe_is_allowed() -> None:
     book = connected().hears(subscribe(2)).asks_for(Watch(3, (wants(),)))
 
     book.hears(publish(3)).asks_for(Commit(4, published()))
+    book.hears(send_message(4)).asks_for(Commit(5, published(id="m1", data=MESSAGE)))
 
 
 # -- publish --------------------------------------------------------------------------

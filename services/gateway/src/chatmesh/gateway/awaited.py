@@ -78,12 +78,11 @@ class RefreshingSubscription(msgspec.Struct, frozen=True, gc=False):
     channel: str
 
 
+OfSubscription = CheckingSubscription | Subscribing | SubscribingForServer
 Awaited = (
     Authenticating
     | Connecting
-    | CheckingSubscription
-    | Subscribing
-    | SubscribingForServer
+    | OfSubscription
     | Publishing
     | SendingMessage
     | ReadingHistory

@@ -11,12 +11,14 @@ to all: order, haste, and who is asked.
 from collections.abc import Sequence
 from typing import Final, assert_never
 
+from chatmesh.gateway import bodies
 from chatmesh.gateway.awaited import (
     AskingPresence,
     AskingService,
     Authenticating,
     CheckingSubscription,
     Connecting,
+    OfSubscription,
     Publishing,
     ReadingHistory,
     Refreshing,
@@ -131,7 +133,7 @@ class Session(Footing):
             return
         hasty = self._judge(received.id, request, now_s)
         if hasty is None:
-            hasty = self._perform(received.id, request, now_s)
+            hasty = self._in_order(received.id, request, now_s)
         effects += hasty
 
     def _oversized(self, oversized: OversizedCommand) -> list[Effect]:
@@ -160,6 +162,23 @@ class Session(Footing):
             return [refusal(command, errors.TOO_MANY_REQUESTS)]
         return None
 
+    def _in_order(
+        self, command: int, request: client.Request, now_s: float
+    ) -> list[Effect]:
+        """Perform a command, or let it wait for the subscribe that decides on it."""
+        before = self._subscribe_before(request) if self.deciding else None
+        if before is not None:
+            return self.wait_behind(before, command, request)
+        return self._perform(command, request, now_s)
+
+    def _subscribe_before(self, request: client.Request) -> Subscription | None:
+        channel, joined = bodies.concerns(request)
+        sub = self.subscriptions.get(channel)
+        if sub is None or sub.joined:
+            return None
+        # Where it is allowed already, only the channel is not ready yet.
+        return sub if joined or not sub.allowed or sub.behind else None
+
     def _perform(  # noqa: PLR0911, PLR0912, C901 - the protocol at a glance, a line a command
         self, command: int, request: client.Request, now_s: float
     ) -> list[Effect]:
@@ -172,11 +191,11 @@ class Session(Footing):
             case client.UnsubscribeRequest():
                 return subscribe.unsubscribe(self, command, request)
             case client.PublishRequest():
-                return publish.publish(self, command, request)
+                return publish.publish(self, command, request, now_s)
             case client.HistoryRequest():
                 return history.read(self, command, request)
             case client.RPCRequest():
-                return calls.call(self, command, request)
+                return calls.call(self, command, request, now_s)
             case client.RefreshRequest():
                 return refresh.renew_connection(self, command, request)
             case client.SubRefreshRequest():
@@ -208,6 +227,7 @@ class Session(Footing):
         awaited = self.awaited.pop(heard.id, None)
         if awaited is None:
             return []  # Asked for before the goodbye.
+        self.deciding -= isinstance(awaited, OfSubscription)
         match awaited:
             case Authenticating():
                 effects = connect.authenticated(self, awaited, heard, now_s)
@@ -266,7 +286,7 @@ class Session(Footing):
         for command, request in behind:
             if self.state is not State.READY:
                 break
-            effects += self._perform(command, request, now_s)
+            effects += self._in_order(command, request, now_s)
         return effects
 
     # -- What the server wants ----------------------------------------------------------

@@ -38,9 +38,9 @@ class Subscription:
     data: bytes = b""
     """For the subscriber, in the subscribe result: JSON, or any bytes."""
     hearing: Hearing = PLAIN
-    typing: bool = True
-    """Its client has said here that its user types, and nothing else since; or nothing at
-    all, and an earlier connection of the user may have."""
+    quiet_until_s: float = 0.0
+    """Unix seconds until which presence need not be told again that its user has stopped
+    typing here. At first nothing is known: an earlier connection may have typed."""
     behind: list[tuple[int, client.Request]] = field(
         default_factory=list[tuple[int, client.Request]]
     )

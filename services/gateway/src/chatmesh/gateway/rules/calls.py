@@ -13,14 +13,14 @@ from chatmesh.wire.client import Reply
 
 
 def call(  # noqa: PLR0911 - a line a call
-    session: Footing, command: int, request: client.RPCRequest
+    session: Footing, command: int, request: client.RPCRequest, now_s: float
 ) -> list[Effect]:
     try:
         match request.method:
             case Call.SEND:
-                return publish.send_message(session, command, request.data)
+                return publish.send_message(session, command, request.data, now_s)
             case Call.TYPING:
-                return publish.typing(session, command, request.data)
+                return publish.typing(session, command, request.data, now_s)
             case Call.MEMBERS:
                 page = attendance.members_page(request.data)
                 return presence.ask_about(

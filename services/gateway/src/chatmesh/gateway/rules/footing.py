@@ -5,7 +5,7 @@ from collections import deque
 from typing import Final
 
 from chatmesh.gateway import effects as fx
-from chatmesh.gateway.awaited import Awaited
+from chatmesh.gateway.awaited import Awaited, OfSubscription
 from chatmesh.gateway.effects import Effect
 from chatmesh.gateway.policy import Seat
 from chatmesh.gateway.subscriptions import Grant, Subscription
@@ -77,12 +77,15 @@ class Footing:
         self.awaited: dict[int, Awaited] = {}
         self.calls = 0
         """Forwarded to services and not answered yet."""
+        self.deciding = 0
+        """Subscribes that are not decided yet."""
         self._last_id = 0
 
     def wait_for(self, awaited: Awaited) -> int:
         """Number what is asked for; its outcome comes back by this."""
         self._last_id += 1
         self.awaited[self._last_id] = awaited
+        self.deciding += isinstance(awaited, OfSubscription)
         return self._last_id
 
     def wait_behind(

@@ -1,5 +1,7 @@
 """What a client says: publications, messages, and that its user types."""
 
+from typing import Final
+
 import msgspec
 from msgspec import Raw
 
@@ -15,6 +17,10 @@ from chatmesh.wire.errors import ErrorReply
 from chatmesh.wire.messages import LivePublication, PublishCommand
 from chatmesh.wire.presence import Active
 
+QUIET_S: Final = 1.0
+"""So long a message ends no typing again: its user may type on another device, but each
+message would be a report to presence."""
+
 _json = msgspec.json.Encoder()
 
 
@@ -27,7 +33,7 @@ class _MessageSent(msgspec.Struct):
 
 
 def publish(
-    session: Footing, command: int, request: client.PublishRequest
+    session: Footing, command: int, request: client.PublishRequest, now_s: float
 ) -> list[Effect]:
     channel = request.channel
     if not channel or not request.data:
@@ -41,7 +47,7 @@ def publish(
     if reason is not None:
         return [refusal(command, errors.because(errors.BAD_REQUEST, reason))]
     awaited = session.wait_for(Publishing(command))
-    typed = _end_typing(session, channel)
+    typed = _end_typing(session, channel, now_s)
     if options is None or not options.durable:
         live = LivePublication(data, info)
         return [*typed, fx.Emit(awaited, channel, live)]
@@ -59,7 +65,9 @@ def _refuses(session: Footing, channel: str) -> ErrorReply | None:
     )
 
 
-def send_message(session: Footing, command: int, data: Raw) -> list[Effect]:
+def send_message(
+    session: Footing, command: int, data: Raw, now_s: float
+) -> list[Effect]:
     message = message_of(data)
     refused = _refuses(session, message.channel)
     if refused is not None:
@@ -77,7 +85,8 @@ def send_message(session: Footing, command: int, data: Raw) -> list[Effect]:
         user=session.user,
         traceparent=message.traceparent,
     )
-    return [*_end_typing(session, message.channel), fx.Commit(awaited, made)]
+    typed = _end_typing(session, message.channel, now_s)
+    return [*typed, fx.Commit(awaited, made)]
 
 
 def published(awaited: Publishing | SendingMessage, heard: Heard) -> list[Effect]:
@@ -95,24 +104,24 @@ def published(awaited: Publishing | SendingMessage, heard: Heard) -> list[Effect
             raise AssertionError(f"not an answer to {awaited}: {heard}")
 
 
-def typing(session: Footing, command: int, data: Raw) -> list[Effect]:
+def typing(session: Footing, command: int, data: Raw, now_s: float) -> list[Effect]:
     body = body_of(data, bodies.Typing)
     sub = session.subscriptions.get(body.channel)
     if sub is None or not sub.joined or not session.user:
         return [refusal(command, errors.PERMISSION_DENIED)]
     if not sub.options.presence:
         return [refusal(command, errors.NOT_AVAILABLE)]
-    sub.typing = body.typing
+    sub.quiet_until_s = 0.0 if body.typing else now_s + QUIET_S
     done = fx.Send(Reply(command, rpc=client.RPCResult(Raw(b"{}"))))
     return [fx.TellPresence(Active(body.channel, session.user, body.typing)), done]
 
 
-def _end_typing(session: Footing, channel: str) -> list[Effect]:
+def _end_typing(session: Footing, channel: str, now_s: float) -> list[Effect]:
     """What was typed is said: nobody shall be shown typing for the lease's rest."""
     sub = session.subscriptions.get(channel)
-    if sub is None or not (sub.typing and sub.joined):
+    if sub is None or not sub.joined or now_s < sub.quiet_until_s:
         return []
-    sub.typing = False
     if not (sub.options.presence and session.user):
         return []
+    sub.quiet_until_s = now_s + QUIET_S
     return [fx.TellPresence(Active(channel, session.user, active=False))]
