@@ -7,10 +7,10 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 GENERATORS: Final = (
-    "tools/settings_reference.py",
-    "tools/asyncapi.py",
-    "tools/decisions_index.py",
-    "tools/dashboards.py",
+    "tools.settings_reference",
+    "tools.asyncapi",
+    "tools.decisions_index",
+    "tools.dashboards",
 )
 """Each writes its documents; with `--check` it writes nothing and ends with 1 if one
 of them is old, after saying so."""
@@ -19,9 +19,8 @@ of them is old, after saying so."""
 def main(words: list[str]) -> int:
     # Side by side: most of the time goes into imports.
     running = [
-        subprocess.Popen([sys.executable, generator, *words], cwd=ROOT)
+        subprocess.Popen([sys.executable, "-m", generator, *words], cwd=ROOT)
         for generator in GENERATORS
-        if (ROOT / generator).exists()
     ]
     codes = [process.wait() for process in running]
     return max(codes, default=0)
