@@ -87,11 +87,12 @@ deploy-check: setup ## Images, compose and Kubernetes manifests, without a clust
 	@$(PY) tools/test.py deploy -- $(ARGS)
 
 containers: setup ## Images, rendered Deployments and the compose file, run by podman (as root on Debian).
-	@CHATMESH_TESTS_CONTAINERS=1 $(PY) tools/test.py deploy -- \
+	@CHATMESH_TESTS_CONTAINERS=all $(PY) tools/test.py deploy -- \
 		tests/deploy/test_containers.py tests/deploy/test_compose_up.py $(ARGS)
 
 test: setup ## All but chaos: unit, deploy, service, system, browser, on private instances.
-	@$(PY) tools/test.py unit deploy service system browser -- $(ARGS)
+	@CHATMESH_TESTS_CONTAINERS=$${CHATMESH_TESTS_CONTAINERS:-images} \
+		$(PY) tools/test.py unit deploy service system browser -- $(ARGS)
 
 coverage: setup ## Which lines each module's own unit tests reach.
 	@$(PY) tools/individual_coverage.py $(ARGS)

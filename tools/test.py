@@ -44,12 +44,16 @@ def say(text: str) -> None:
 
 def prepare_containers() -> bool:
     """Whether the container stage is asked for; what it runs is installed if it can be."""
-    if not os.environ.get("CHATMESH_TESTS_CONTAINERS"):
+    if os.environ.get("CHATMESH_TESTS_CONTAINERS", "none") == "none":
         return False
     for program, package in CONTAINER_PACKAGES:
         there = shutil.which(program, path="/usr/sbin:/usr/bin:/usr/lib/podman")
         if there is None and packages.can_install():
-            packages.install(package, say=say)
+            try:
+                packages.install(package, say=say)
+            except packages.CannotInstall as reason:
+                say(f"{reason}; the container stage will say so")
+                break
     return True
 
 
@@ -59,7 +63,8 @@ async def prepare(levels: list[str]) -> None:
     Raises:
         Trouble: there is no way to a broker.
     """
-    if set(levels) <= {"unit", "deploy"} and not prepare_containers():
+    containers = "deploy" in levels and prepare_containers()
+    if set(levels) <= {"unit", "deploy"} and not containers:
         return
     if os.environ.get("TESTS_USE") == "containers":
         if not broker.docker_answers():

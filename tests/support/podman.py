@@ -29,7 +29,10 @@ BOOTSTRAP_WITHIN_S: Final = 900
 BUILD_WITHIN_S: Final = 1200
 WITHIN_S: Final = 120
 FILES_MAX: Final = 65_536
-WANTED: Final = "CHATMESH_TESTS_CONTAINERS"
+MOUNTS: Final = Path("/proc/self/mounts")
+STAGE: Final = os.environ.get("CHATMESH_TESTS_CONTAINERS", "none")
+"""What is run of the container stage: `none`; `images`, as `make test` does where it can;
+`all`, as `make containers` does, where a reason to skip is a failure."""
 # crun refuses hybrid cgroups, and without CAP_SYS_RESOURCE limits can only be lowered.
 _CONTAINERS_CONF: Final = """\
 [containers]
@@ -177,9 +180,13 @@ class Engine:
             self.run("tag", names[0], name)
 
     def build(self, service: str, tag: str) -> None:
-        """Build a service's image from its Dockerfile. Raises NoContainers."""
+        """Build a service's image from its Dockerfile. Raises NoContainers.
+
+        Other tests, which wait for processes of theirs, go first.
+        """
         words = ["-t", tag, "-f", f"services/{service}/Dockerfile", "."]
-        self.run("build", *build_words(), *words, within_s=BUILD_WITHIN_S)
+        command = ["nice", "podman", "build", *build_words(), *words]
+        self.command(*command, within_s=BUILD_WITHIN_S)
 
     # -- Pods -------------------------------------------------------------------------
 
@@ -205,6 +212,23 @@ class Engine:
 
     def down(self, file: Path) -> None:
         self.run("kube", "play", "--down", str(file))
+
+    # -- The whole --------------------------------------------------------------------
+
+    def try_out(self) -> None:
+        """See that a container runs at all; inside another one it may not be allowed.
+
+        Raises NoContainers.
+        """
+        self.run("run", "--rm", "--network=host", PYTHON, "python", "-c", "pass")
+
+    def close(self) -> None:
+        """End what still runs, and leave nothing mounted; the images stay."""
+        self.run("pod", "rm", "-f", "-a")
+        mounted = [line.split()[1] for line in MOUNTS.read_text().splitlines()]
+        for place in reversed(mounted):
+            if Path(place).is_relative_to(self._folder):
+                self.command("umount", place)
 
 
 def _files() -> int:
