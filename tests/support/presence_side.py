@@ -38,7 +38,6 @@ from chatmesh.wire.presence import (
 )
 from chatmesh.wire.topics import Topics
 from support.eventually import eventually
-from support.instances import Corner
 from support.service_process import NOTHING, service_process
 
 JOIN_LEAVE = json.dumps(
@@ -70,33 +69,6 @@ def presence_service(
         name=name,
         settings={"CHATMESH_NAMESPACES": JOIN_LEAVE, **settings},
     )
-
-
-class Replicas:
-    """Starts replicas beside one broker and one database, and stops them all."""
-
-    def __init__(self, corner: Corner, database_url: str, folder: Path) -> None:
-        self._corner = corner
-        self._database_url = database_url
-        self._folder = folder
-        self.started: list[Service] = []
-
-    def make(self, settings: Mapping[str, str] | None = None) -> Service:
-        service = presence_service(
-            amqp_url=self._corner.url,
-            database_url=self._database_url,
-            prefix=self._corner.prefix,
-            folder=self._folder,
-            name=f"presence-{len(self.started)}",
-            settings=settings or {},
-        )
-        self.started.append(service)
-        return service
-
-    async def start(self, settings: Mapping[str, str] | None = None) -> Service:
-        service = self.make(settings)
-        await service.start()
-        return service
 
 
 class ReporterSide:

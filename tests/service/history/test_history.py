@@ -1,6 +1,6 @@
 """History as a process: what gateways rely on."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
@@ -12,6 +12,7 @@ from chatmesh.wire.messages import CommandBatch, PublishCommand, Read
 from support.eventually import eventually
 from support.history_side import GatewaySide, history_service, metric, readiness
 from support.instances import Corner
+from support.replicas import Replicas, replicas_of
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -21,41 +22,14 @@ HASTY = {"CHATMESH_HISTORY_LEASE_S": "1.5", "CHATMESH_HISTORY_TICK_S": "0.3"}
 CHANNELS = tuple(f"room:{n}" for n in range(12))
 
 
-class Replicas:
-    """Starts replicas beside one broker and one database, and stops them all."""
-
-    def __init__(self, corner: Corner, database_url: str, folder: Path) -> None:
-        self._corner = corner
-        self._database_url = database_url
-        self._folder = folder
-        self.started: list[Service] = []
-
-    def make(self, settings: Mapping[str, str] | None = None) -> Service:
-        service = history_service(
-            amqp_url=self._corner.url,
-            database_url=self._database_url,
-            prefix=self._corner.prefix,
-            folder=self._folder,
-            name=f"history-{len(self.started)}",
-            settings=settings or {},
-        )
-        self.started.append(service)
-        return service
-
-    async def start(self, settings: Mapping[str, str] | None = None) -> Service:
-        service = self.make(settings)
-        await service.start()
-        return service
-
-
 @pytest.fixture
 async def replicas(
     corner: Corner, database_url: str, tmp_path: Path
 ) -> AsyncIterator[Replicas]:
-    made = Replicas(corner, database_url, tmp_path)
-    yield made
-    for service in made.started:
-        await service.stop()
+    async with replicas_of(
+        history_service, "history", corner, database_url, tmp_path
+    ) as made:
+        yield made
 
 
 @pytest.fixture

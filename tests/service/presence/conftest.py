@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from support.instances import Corner
-from support.presence_side import Replicas, ReporterSide
+from support.presence_side import ReporterSide, presence_service
+from support.replicas import Replicas, replicas_of
 
 CHANNELS = ("room:0", "room:1", "room:2", "quiet:0")
 
@@ -15,10 +16,10 @@ CHANNELS = ("room:0", "room:1", "room:2", "quiet:0")
 async def replicas(
     corner: Corner, database_url: str, tmp_path: Path
 ) -> AsyncIterator[Replicas]:
-    made = Replicas(corner, database_url, tmp_path)
-    yield made
-    for service in made.started:
-        await service.stop()
+    async with replicas_of(
+        presence_service, "presence", corner, database_url, tmp_path
+    ) as made:
+        yield made
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import pytest
 from chatmesh.local.service import Service
 from support.eventually import eventually
 from support.openapi_attack import openapi_attack
-from support.presence_side import Replicas, ReporterSide
+from support.presence_side import ReporterSide
+from support.replicas import Replicas
 
 KEY = "a key"
 

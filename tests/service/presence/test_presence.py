@@ -6,7 +6,8 @@ import pytest
 from chatmesh.wire import errors
 from chatmesh.wire.presence import Joined
 from support.eventually import eventually
-from support.presence_side import Replicas, ReporterSide
+from support.presence_side import ReporterSide
+from support.replicas import Replicas
 
 pytestmark = pytest.mark.timeout(90)
 

@@ -15,7 +15,8 @@ from chatmesh.wire.topics import partition_of
 from support.eventually import eventually
 from support.history_side import metric
 from support.instances import Corner
-from support.presence_side import Replicas, ReporterSide
+from support.presence_side import ReporterSide
+from support.replicas import Replicas
 
 pytestmark = pytest.mark.timeout(120)
 
