@@ -13,7 +13,7 @@ from typing import Final, cast
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.datastructures import Headers
-from websockets.exceptions import InvalidState
+from websockets.exceptions import InvalidMessage, InvalidState
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
@@ -289,8 +289,11 @@ class Socket(asyncio.Protocol):
                 return
             if data:
                 self._transport.write(data)
-            else:
-                self._transport.close()
+                continue
+            if isinstance(self._protocol.handshake_exc, InvalidMessage):
+                # The engine would end the stream without a word.
+                self._transport.write(_NO_HANDSHAKE.serialize())
+            self._transport.close()
 
 
 def _codec_of(query: dict[str, list[str]], request: Request) -> ClientCodec:
@@ -335,5 +338,10 @@ def _refusal(status: http.HTTPStatus, reason: str, retry_s: int) -> Response:
     return Response(status.value, status.phrase, headers, body)
 
 
+_NO_HANDSHAKE: Final = _refusal(
+    http.HTTPStatus.BAD_REQUEST,
+    "here are WebSockets and the page; HTTP fallbacks and APIs are on the HTTP port",
+    0,
+)
 _QUIET = logging.getLogger(f"{__name__}.engine")
 _QUIET.setLevel(logging.WARNING)
