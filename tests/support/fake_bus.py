@@ -62,7 +62,6 @@ class FakeBus:
         default_factory=list[tuple[str, ServiceCall]]
     )
     failing: PublishFailed | None = None
-    failing_watch: PublishFailed | None = None
     failing_unwatch: PublishFailed | None = None
     watching: asyncio.Event = field(default_factory=_set)
     """Cleared by a test: the broker takes its time over bindings."""
@@ -84,8 +83,6 @@ class FakeBus:
 
     async def watch(self, channels: Sequence[str]) -> None:
         self._may_fail()
-        if self.failing_watch is not None:
-            raise self.failing_watch
         if channels:
             self.watched.append(list(channels))
         await self.watching.wait()

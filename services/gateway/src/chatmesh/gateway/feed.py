@@ -89,9 +89,6 @@ class _Channel:
     """Its head is asked for: whether there is anything to read is not known yet."""
     resting: bool = False
     """A read brought nothing although something is missing: not again at once."""
-    early: bool = False
-    """What it opens with was asked for before the binding stood: what was committed in
-    between has to be asked for."""
     asked_at: int = 0
     """Where the stream stood when the read in flight was asked."""
     waiters: dict[Waiter, None] = field(default_factory=dict[Waiter, None])
@@ -143,13 +140,6 @@ class Feed:
             tasks=tasks,
             name="bindings",
             batch_max=BINDINGS_PER_BATCH_MAX,
-            waiting_max=WAITING_MAX,
-        )
-        self._comparisons = Gatherer[str](
-            self._compare_some,
-            tasks=tasks,
-            name="comparisons",
-            batch_max=HEADS_PER_REQUEST_MAX,
             waiting_max=WAITING_MAX,
         )
         self._unwanted: dict[str, None] = {}
@@ -249,7 +239,6 @@ class Feed:
         if stream.state is State.COLD:
             channel.deepening = False
             self._let_through(channel, lambda s: s.open(page))
-            self._make_up_for(channel)
         elif channel.deepening:
             channel.deepening = False
             self._let_through(channel, lambda s: _nothing(s.deepen(page)))
@@ -303,10 +292,8 @@ class Feed:
         self._bindings.clear()
         self._unwanted.clear()  # The bindings went with their queue.
         self._heads.clear()
-        self._comparisons.clear()
         for channel in self._channels.values():
             channel.bound = False
-            channel.early = False
             channel.comparing = False
             if channel.stream is not None:
                 channel.stream.doubt()
@@ -357,26 +344,15 @@ class Feed:
         """Ask for whatever this channel is missing; call back who can be served."""
         if not self._bus.connected:
             return
-        stream = channel.stream
         if not channel.bound:
-            if channel.name not in self._binding:
-                self._bindings.put(channel.name)
-            # The first read need not wait for it: most channels are silent meanwhile.
-            if stream is None or stream.state is not State.COLD:
-                return
-        if stream is not None and not channel.reading:
-            self._read_what_is_missing(channel, stream)
+            self._bindings.put(channel.name)
+            return
+        if channel.stream is not None and not channel.reading:
+            self._read_what_is_missing(channel, channel.stream)
         for waiter in list(channel.waiters):
             if waiter in channel.waiters and self._serves_all(waiter):
                 self._forget(waiter)
                 self._call(waiter)
-
-    def _make_up_for(self, channel: _Channel) -> None:
-        """Compare once, where the first read may be older than the binding."""
-        opened = channel.stream is not None and channel.stream.state is not State.COLD
-        if channel.early and channel.bound and opened:
-            channel.early = False
-            channel.comparing = self._comparisons.put(channel.name)
 
     def _read_what_is_missing(self, channel: _Channel, stream: Stream) -> None:
         if stream.state is State.COLD:
@@ -481,7 +457,6 @@ class Feed:
 
     def _ask(self, channel: _Channel, stream: Stream, read: Read) -> None:
         channel.reading = True
-        channel.early = not channel.bound
         channel.verifying = ()
         channel.asked_at = stream.top
         self._reads.ask(
@@ -493,12 +468,11 @@ class Feed:
     def _ask_heads(self, names: list[str]) -> None:
         for start in range(0, len(names), HEADS_PER_REQUEST_MAX):
             part = names[start : start + HEADS_PER_REQUEST_MAX]
-            self._tasks.spawn(self._compare_some(part), name="compare heads")
-
-    async def _compare_some(self, names: list[str]) -> None:
-        self._last_heads += 1
-        self._heads[self._last_heads] = _AskedHeads(names, self._clock.monotonic_s())
-        await self._send_heads(self._last_heads, names)
+            self._last_heads += 1
+            self._heads[self._last_heads] = _AskedHeads(part, self._clock.monotonic_s())
+            self._tasks.spawn(
+                self._send_heads(self._last_heads, part), name="compare heads"
+            )
 
     def _compare_all(self, now_s: float) -> None:
         if now_s - self._compared_s < COMPARE_EVERY_S or not self._bus.connected:
@@ -637,7 +611,6 @@ class Feed:
         for channel in wanted:
             if self._channels.get(channel.name) is channel:
                 channel.bound = True
-                self._make_up_for(channel)
                 self._advance(channel)
 
     async def _bind_all(self, names: list[str]) -> None:
