@@ -36,7 +36,7 @@ from chatmesh.gateway.effects import (
 from chatmesh.gateway.payloads import NOT_JSON, TOO_DEEP
 from chatmesh.gateway.policy import Policy
 from chatmesh.gateway.rules.footing import COMMANDS_WAITING_MAX, State
-from chatmesh.gateway.session import Session
+from chatmesh.gateway.session import WAITING_BYTES_MAX, Session
 from chatmesh.gateway.subscriptions import Grant, overridden
 from chatmesh.gateway.terms import Terms
 from chatmesh.gateway.tokens import (
@@ -870,6 +870,44 @@ def test_what_a_token_decides_waits_for_it() -> None:
         ReadPage(6, SECRET, 0, None, reverse=False),
         Commit(7, published(channel=SECRET, id="m1", data=MESSAGE)),
     )
+
+
+def test_what_waits_for_a_token_ends_with_the_connection() -> None:
+    """A token of somebody else closes it; nothing of what waited is performed."""
+    pipelined().hears(allows(user="bob")).closes(3500)
+
+
+def test_a_second_subscribe_waits_for_its_turn_and_is_one_too_many() -> None:
+    """What it hears is what it would have heard without waiting."""
+    book = asking().hears(publish(3, SECRET), subscribe(4, SECRET)).is_silent()
+    book.hears(allows()).asks_for(Watch(4, (Want(SECRET),)))
+
+    book.hears(ChannelsReady(4, [standing(SECRET)]))
+
+    book.asks_for(
+        Send(Reply(2, subscribe=stands())),
+        Join(SECRET),
+        Commit(5, published(channel=SECRET)),
+        Send(refusal(4, errors.ALREADY_SUBSCRIBED)),
+    )
+
+
+def test_what_waits_is_weighed_as_long_as_it_waits() -> None:
+    """Whoever always has a token in check never has all that was ever sent waiting."""
+    session = connected().session
+    earlier: list[int] = []
+    for number in range(8):
+        frame = [
+            subscribe(2, f"{SECRET}{number}", token="s"),
+            publish(3, f"{SECRET}{number}"),
+        ]
+        (check,) = session.receive(frame, NOW_S, WAITING_BYTES_MAX // 4)
+        assert isinstance(check, VerifySubscriptionToken)
+        for decided in earlier:
+            session.hear(TokenRefused(decided, "bad signature"), NOW_S)
+        earlier = [check.id]
+
+    assert session.state is State.READY
 
 
 def test_a_refused_token_opens_nothing_for_what_follows() -> None:

@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from chatmesh.gateway.payloads import TOO_DEEP
 from chatmesh.runtime.tracing import trace_id_of
-from chatmesh.wire import client, limits
+from chatmesh.wire import limits
 from chatmesh.wire.nesting import too_deep
 from chatmesh.wire.runs import RUN_ID_PREFIX
 
@@ -117,31 +117,10 @@ class About(msgspec.Struct):
     traceparent: str = ""
 
 
-_about = msgspec.json.Decoder(About)
+class Where(msgspec.Struct):
+    """The channel that a call is about, if any."""
 
-
-def concerns(request: client.Request) -> tuple[str, bool]:
-    """The channel whose subscribe decides on a command, and whether it has to stand.
-
-    Without a channel nothing has to be waited for; what cannot be read is refused later.
-    """
-    match request:
-        case client.RPCRequest():
-            try:
-                channel = _about.decode(request.data).channel
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                channel = ""
-            return channel, request.method != Call.SEND
-        case (
-            client.PublishRequest()
-            | client.HistoryRequest()
-            | client.PresenceRequest()
-            | client.PresenceStatsRequest()
-            | client.SubRefreshRequest()
-        ):
-            return request.channel, False
-        case _:
-            return "", False
+    channel: str = ""
 
 
 class Typing(msgspec.Struct):

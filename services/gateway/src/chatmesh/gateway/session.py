@@ -11,7 +11,6 @@ to all: order, haste, and who is asked.
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-from chatmesh.gateway import bodies
 from chatmesh.gateway.awaited import (
     AskingPresence,
     AskingService,
@@ -34,6 +33,7 @@ from chatmesh.gateway.rules import (
     connect,
     grants,
     history,
+    order,
     presence,
     publish,
     refresh,
@@ -155,7 +155,7 @@ class Session(Footing):
             return None  # An SDK that is refused this gives up its connection.
         if (
             verdict is Verdict.REFUSED
-            or len(self.awaited) >= self.terms.in_flight_max
+            or len(self.awaited) + self.held >= self.terms.in_flight_max
             or not paces.admits(self.user, now_s)
         ):
             paces.refused += 1
@@ -166,18 +166,10 @@ class Session(Footing):
         self, command: int, request: client.Request, now_s: float
     ) -> list[Effect]:
         """Perform a command, or let it wait for the subscribe that decides on it."""
-        before = self._subscribe_before(request) if self.deciding else None
+        before = order.waits_for(self, request) if self.deciding else None
         if before is not None:
             return self.wait_behind(before, command, request)
         return self._perform(command, request, now_s)
-
-    def _subscribe_before(self, request: client.Request) -> Subscription | None:
-        channel, joined = bodies.concerns(request)
-        sub = self.subscriptions.get(channel)
-        if sub is None or sub.joined:
-            return None
-        # Where it is allowed already, only the channel is not ready yet.
-        return sub if joined or not sub.allowed or sub.behind else None
 
     def _perform(  # noqa: PLR0911, PLR0912, C901 - the protocol at a glance, a line a command
         self, command: int, request: client.Request, now_s: float
@@ -274,20 +266,28 @@ class Session(Footing):
     def _go_ahead(self, effects: list[Effect], now_s: float) -> list[Effect]:
         """Perform what waited for the connect, once that stands."""
         while self.waiting and self.state is State.READY:
-            self.held -= 1
+            self._let_go(1)
             self._receive_one(self.waiting.popleft(), now_s, effects)
         return effects
 
     def _go_on(self, sub: Subscription, now_s: float) -> list[Effect]:
         """Perform what waited behind a subscribe, now that it is decided."""
+        if self.state is not State.READY:
+            return []
         behind, sub.behind = sub.behind, []
-        self.held -= len(behind)
+        self._let_go(len(behind))
         effects: list[Effect] = []
         for command, request in behind:
             if self.state is not State.READY:
                 break
             effects += self._in_order(command, request, now_s)
         return effects
+
+    def _let_go(self, commands: int) -> None:
+        """So many wait no longer; each weighs what they do on average."""
+        if commands:
+            self._held_bytes -= self._held_bytes * commands // self.held
+            self.held -= commands
 
     # -- What the server wants ----------------------------------------------------------
 

@@ -44,7 +44,7 @@ class Subscription:
     behind: list[tuple[int, client.Request]] = field(
         default_factory=list[tuple[int, client.Request]]
     )
-    """An unsubscribe, and what follows it, that wait for the subscribe before them."""
+    """Commands that wait for the subscribe before them, because it decides on them."""
 
     @property
     def is_present(self) -> bool:

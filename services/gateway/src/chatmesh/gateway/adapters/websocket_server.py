@@ -340,7 +340,7 @@ def _refusal(status: http.HTTPStatus, reason: str, retry_s: int) -> Response:
 
 _NO_HANDSHAKE: Final = _refusal(
     http.HTTPStatus.BAD_REQUEST,
-    "here are WebSockets and the page; HTTP fallbacks and APIs are on the HTTP port",
+    "no WebSocket handshake and no GET; fallbacks and APIs are on the HTTP port",
     0,
 )
 _QUIET = logging.getLogger(f"{__name__}.engine")

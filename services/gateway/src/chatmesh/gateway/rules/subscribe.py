@@ -32,7 +32,7 @@ def begin(  # noqa: PLR0911 - one line for each refusal
         return session.bad("subscribe without a channel")
     pending = session.subscriptions.get(channel)
     if pending is not None and pending.behind:
-        # It was unsubscribed meanwhile, so this begins a new subscription.
+        # In its turn: an unsubscribe may be among them, and this begins another one.
         return session.wait_behind(pending, command, request)
     refused = _refuses(session, request)
     if refused is not None:
