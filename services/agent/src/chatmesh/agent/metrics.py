@@ -119,8 +119,8 @@ class Metrics(ServiceMetrics):
             ["outcome"],
             registry=r,
         )
-        for found in MEMORY_OUTCOMES:
-            self.memory_queries.labels(found)
+        for outcome in MEMORY_OUTCOMES:
+            self.memory_queries.labels(outcome)
         self.memory_query_seconds = Histogram(
             f"{_PREFIX}_memory_query_seconds",
             "From asking for what an agent remembers to having it, or to giving up.",

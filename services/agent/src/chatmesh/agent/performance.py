@@ -427,8 +427,12 @@ class Performance:
 
     async def _context(self) -> Context:
         limit = self.agent.limits.context_messages
-        if not limit:
-            return Context([], self.claimed.prompt)
+        entries = await self._remembered(limit) if limit else []
+        earlier = [said for entry in entries if (said := self._said(entry))]
+        return Context(earlier, self.claimed.prompt)
+
+    async def _remembered(self, limit: int) -> list[LogEntry]:
+        """The room's last words before the trigger; none where history is away."""
         metrics, clock = self._stage.metrics, self._stage.clock
         entries: list[LogEntry] = []
         asked_s = clock.monotonic_s()
@@ -443,8 +447,7 @@ class Performance:
         else:
             metrics.memory_queries.labels("found" if entries else "nothing").inc()
         metrics.memory_query_seconds.observe(clock.monotonic_s() - asked_s)
-        earlier = [said for entry in entries if (said := self._said(entry))]
-        return Context(earlier, self.claimed.prompt)
+        return entries
 
     def _said(self, entry: LogEntry) -> PersonSaid | AgentSaid | None:
         answered = decode_answer(entry.data)

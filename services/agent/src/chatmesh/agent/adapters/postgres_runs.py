@@ -115,7 +115,7 @@ class PostgresRuns:
     ) -> list[Claimed]:
         with _failures_told():
             rows = await self._leasing.fetch(
-                query("adopt", "take_over"),
+                query("adopt"),
                 self._me,
                 self._lease_s,
                 most,
@@ -129,7 +129,7 @@ class PostgresRuns:
     async def reap(self, after_s: float, most: int) -> list[Claimed]:
         with _failures_told():
             rows = await self._leasing.fetch(
-                query("reap", "take_over"), self._me, self._lease_s, most, after_s
+                query("reap"), self._me, self._lease_s, most, after_s
             )
         return [_claimed(row, taken_over=True) for row in rows]
 
