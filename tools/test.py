@@ -25,6 +25,9 @@ WAITING: Final = frozenset({"service", "system", "browser"})
 MOST_AT_ONCE: Final = 4
 LEVELS: Final = ("unit", "deploy", "service", "system", "browser", "chaos")
 
+STAGE: Final = "CHATMESH_TESTS_CONTAINERS"
+STAGES: Final = ("none", "images", "all")
+"""What is run of the container stage; see `tests/support/podman.py`."""
 CONTAINER_PACKAGES: Final = (
     ("podman", "podman"),
     ("runc", "runc"),
@@ -43,8 +46,15 @@ def say(text: str) -> None:
 
 
 def prepare_containers() -> bool:
-    """Whether the container stage is asked for; what it runs is installed if it can be."""
-    if os.environ.get("CHATMESH_TESTS_CONTAINERS", "none") == "none":
+    """Whether the container stage is asked for; what it runs is installed if it can be.
+
+    Raises:
+        Trouble: it is asked for in a word that nobody knows.
+    """
+    stage = os.environ.setdefault(STAGE, STAGES[0])
+    if stage not in STAGES:
+        raise Trouble(f"{STAGE} is one of {', '.join(STAGES)}, not {stage!r}")
+    if stage == STAGES[0]:
         return False
     for program, package in CONTAINER_PACKAGES:
         there = shutil.which(program, path="/usr/sbin:/usr/bin:/usr/lib/podman")
@@ -61,7 +71,7 @@ async def prepare(levels: list[str]) -> None:
     """Install what the tests would stumble over; nothing that is running is touched.
 
     Raises:
-        Trouble: there is no way to a broker.
+        Trouble: there is no way to a broker, or a word that nobody knows.
     """
     containers = "deploy" in levels and prepare_containers()
     if set(levels) <= {"unit", "deploy"} and not containers:

@@ -70,9 +70,11 @@ def engine() -> Iterator[Engine]:
         leave(why)
     made = Engine(ROOT / ".chatmesh" / "containers", ROOT)
     try:
-        made.ensure_bases()
-        made.try_out()
-    except NoContainers as reason:
-        leave(str(reason))
-    yield made
-    made.close()
+        try:
+            made.ensure_bases()
+            made.try_out()
+        except NoContainers as reason:
+            leave(str(reason))
+        yield made
+    finally:
+        made.close()

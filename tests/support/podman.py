@@ -62,9 +62,7 @@ def reason_against() -> str:
         return "the container stage wants root"
     wanted = ("podman", "runc", "iptables")
     missing = [name for name in wanted if shutil.which(name) is None]
-    return f"{', '.join(missing)} missing: `make containers` installs it" * bool(
-        missing
-    )
+    return f"{', '.join(missing)} missing, and not installed by itself" * bool(missing)
 
 
 class Engine:
@@ -98,16 +96,20 @@ class Engine:
         self, *words: str, within_s: float = WITHIN_S, stdin: str | None = None
     ) -> str:
         """Run a program that uses this podman, as `run` does."""
-        done = subprocess.run(
-            words,
-            env=self._environ,
-            cwd=self._root,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=within_s,
-        )
+        try:
+            done = subprocess.run(
+                words,
+                env=self._environ,
+                cwd=self._root,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=within_s,
+            )
+        except subprocess.TimeoutExpired:
+            reason = f"{' '.join(words)[:200]}: not done within {within_s:.0f} s"
+            raise NoContainers(reason) from None
         if done.returncode != 0:
             said = f"{done.stdout}\n{done.stderr}".strip()[-2000:]
             raise NoContainers(f"{' '.join(words)[:200]}: {said}")
@@ -132,7 +134,7 @@ class Engine:
             try:
                 for image in (PYTHON, NODE):
                     self.run("pull", "-q", image, within_s=PULL_WITHIN_S)
-            except (NoContainers, subprocess.TimeoutExpired):
+            except NoContainers:
                 self._make_stand_ins()
 
     def _make_stand_ins(self) -> None:
@@ -142,15 +144,7 @@ class Engine:
             system = Path(place) / "system"
             include = "--include=python3,python3-venv,ca-certificates"
             command = ["debootstrap", "--variant=minbase", include, "bookworm"]
-            done = subprocess.run(
-                [*command, str(system)],
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=BOOTSTRAP_WITHIN_S,
-            )
-            if done.returncode != 0:
-                raise NoContainers(f"debootstrap: {done.stdout[-500:]}")
+            self.command(*command, str(system), within_s=BOOTSTRAP_WITHIN_S)
             (system / "usr/bin/python").symlink_to("python3")
             self._import(system, PYTHON, _STAND_IN)
             self._borrow_node(system)
@@ -223,12 +217,17 @@ class Engine:
         self.run("run", "--rm", "--network=host", PYTHON, "python", "-c", "pass")
 
     def close(self) -> None:
-        """End what still runs, and leave nothing mounted; the images stay."""
-        self.run("pod", "rm", "-f", "-a")
-        mounted = [line.split()[1] for line in MOUNTS.read_text().splitlines()]
-        for place in reversed(mounted):
-            if Path(place).is_relative_to(self._folder):
-                self.command("umount", place)
+        """End what still runs, and leave nothing mounted; images with a name stay."""
+        try:
+            self.run("pod", "rm", "-f", "-a")
+            self.run("image", "prune", "-f")
+        finally:
+            lines = MOUNTS.read_text().splitlines()
+            # A space in a path is written in octal there.
+            mounted = [line.split()[1].replace("\\040", " ") for line in lines]
+            for place in reversed(mounted):
+                if Path(place).is_relative_to(self._folder):
+                    self.command("umount", place)
 
 
 def _files() -> int:

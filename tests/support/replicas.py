@@ -1,12 +1,28 @@
 """Replicas of one service, for tests in which they come and go."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 from chatmesh.local.service import Service
 from support.instances import Corner
 from support.service_process import NOTHING
+
+
+class MakesService(Protocol):
+    """As `history_service` of `history_side` does."""
+
+    def __call__(
+        self,
+        *,
+        amqp_url: str,
+        database_url: str,
+        prefix: str,
+        folder: Path,
+        name: str,
+        settings: Mapping[str, str],
+    ) -> Service: ...
 
 
 class Replicas:
@@ -14,13 +30,12 @@ class Replicas:
 
     def __init__(
         self,
-        service_of: Callable[..., Service],
+        service_of: MakesService,
         name: str,
         corner: Corner,
         database_url: str,
         folder: Path,
     ) -> None:
-        """`service_of` is a function as `history_service` of `history_side`."""
         self._service_of = service_of
         self._name = name
         self._corner = corner
@@ -48,7 +63,7 @@ class Replicas:
 
 @asynccontextmanager
 async def replicas_of(
-    service_of: Callable[..., Service],
+    service_of: MakesService,
     name: str,
     corner: Corner,
     database_url: str,
@@ -59,5 +74,6 @@ async def replicas_of(
     try:
         yield made
     finally:
-        for service in made.started:
-            await service.stop()
+        async with AsyncExitStack() as stack:
+            for service in made.started:
+                stack.push_async_callback(service.stop)
