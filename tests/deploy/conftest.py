@@ -1,5 +1,6 @@
 """Every case of the chart, rendered once."""
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -70,11 +71,11 @@ def engine() -> Iterator[Engine]:
         leave(why)
     made = Engine(ROOT / ".chatmesh" / "containers", ROOT)
     try:
-        try:
-            made.ensure_bases()
-            made.try_out()
-        except NoContainers as reason:
-            leave(str(reason))
-        yield made
-    finally:
-        made.close()
+        made.ensure_bases()
+        made.try_out()
+    except NoContainers as reason:
+        with contextlib.suppress(NoContainers):  # The reason it did not begin counts.
+            made.close()
+        leave(str(reason))
+    yield made
+    made.close()
