@@ -1046,7 +1046,7 @@ def test_publications_carry_what_the_tokens_say_of_their_author() -> None:
 
 
 def message(
-    body: bytes = b'{"type":"message","id":"m1","text":"hi"}',
+    body: bytes = MESSAGE,
 ) -> PublishCommand:
     return published(id="m1", data=body)
 

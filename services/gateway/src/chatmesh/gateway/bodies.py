@@ -110,17 +110,16 @@ def _value(fields: dict[str, Raw], key: str) -> object:
         raise BadBody(f"a value that cannot be kept: {error}") from error
 
 
-class About(msgspec.Struct):
-    """What a gateway reads of a call that it forwards."""
-
-    channel: str = ""
-    traceparent: str = ""
-
-
 class Where(msgspec.Struct):
     """The channel that a call is about, if any."""
 
     channel: str = ""
+
+
+class About(Where):
+    """What a gateway reads of a call that it forwards."""
+
+    traceparent: str = ""
 
 
 class Typing(msgspec.Struct):

@@ -272,8 +272,6 @@ class Session(Footing):
 
     def _go_on(self, sub: Subscription, now_s: float) -> list[Effect]:
         """Perform what waited behind a subscribe, now that it is decided."""
-        if self.state is not State.READY:
-            return []
         behind, sub.behind = sub.behind, []
         self._let_go(len(behind))
         effects: list[Effect] = []

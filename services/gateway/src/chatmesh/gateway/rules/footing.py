@@ -107,7 +107,6 @@ class Footing:
         self.state = State.CLOSED
         self.waiting.clear()
         self.awaited.clear()
-        self.held = self.deciding = 0
         # Whom we send away for good leaves cleanly; anybody else may come back.
         left = self.leave_all(clean=not disconnect.reconnects)
         return [*left, fx.Close(disconnect)]
