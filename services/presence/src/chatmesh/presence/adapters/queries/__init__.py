@@ -1,10 +1,7 @@
 """The SQL of presence: one file per statement, each opening with what it is for."""
 
-from functools import cache
-from importlib.resources import files
+from typing import Final
 
+from chatmesh.postgres.statements import statements
 
-@cache
-def query(name: str) -> str:
-    """The text of `name`.sql."""
-    return files(__name__).joinpath(f"{name}.sql").read_text(encoding="utf-8")
+query: Final = statements(__name__)
