@@ -17,6 +17,9 @@ from chatmesh.runtime.shares import LeasesUnavailable
 
 _ONE_TRY: Final = 0.4
 """Share of the lease's time that one try at the database may take."""
+_COME_BACK: Final = 0.5
+"""Share of the lease's time that holders are given to renew after the database was away:
+more than one try and a tick."""
 
 
 class PostgresLeases:
@@ -40,7 +43,10 @@ class PostgresLeases:
         )
 
     async def claim(self, partitions: Sequence[int]) -> list[int]:
-        rows = await self._fetch("claim", self._me, list(partitions), self._lease_s)
+        rows = await self._fetch(
+            *("claim", self._me, list(partitions)),
+            *(self._lease_s, self._lease_s * _COME_BACK),
+        )
         return sorted(row[0] for row in rows)
 
     async def release(self, partitions: Sequence[int]) -> None:

@@ -1,6 +1,7 @@
--- Take partitions that are free or held by the dead. A holder whose lease ran out while my
--- own membership was unbroken is dead; after the database was away for everybody's
--- lease, a holder gets one more lease time to come back.
+-- Take partitions that are free or held by the dead. A holder is dead when somebody was a
+-- member at the end of its lease and has renewed after it: the database was there, and
+-- the holder was not. Where nobody saw that, the database may have been away for
+-- everybody, and holders get some time to come back, counted from my own return.
 UPDATE service_partitions AS p
 SET owner = $1, since = now()
 FROM service_replicas AS me
@@ -18,8 +19,15 @@ WHERE
                 AND (
                     holder.lease_until >= now()
                     OR (
-                        holder.lease_until < me.joined_at
-                        AND now() - me.joined_at < $3::float8 * interval '1 second'
+                        now() - me.joined_at < $4::float8 * interval '1 second'
+                        AND NOT EXISTS (
+                            SELECT FROM service_replicas AS witness
+                            WHERE
+                                witness.lease_until >= now()
+                                AND witness.joined_at <= holder.lease_until
+                                AND holder.lease_until
+                                < witness.lease_until - $3::float8 * interval '1 second'
+                        )
                     )
                 )
         )
