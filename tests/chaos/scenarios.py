@@ -34,6 +34,8 @@ CRASH_POINTS: Final = (
     "history.acked",
 )
 """In the order in which a batch passes them."""
+LEASE_S: Final = 6.0
+"""The default of `history.lease_s`."""
 SHORT_LEASE: Final = {"CHATMESH_HISTORY_LEASE_S": "3", "CHATMESH_HISTORY_TICK_S": "0.5"}
 """Where history dies several times in one scenario, its successor waits half as long."""
 BURIED_WITHIN_S: Final = 120.0
@@ -235,6 +237,14 @@ async def history_killed(scene: Scene) -> None:
         await scene.healed(fault)
         await stage.revive(history)
         await _share_of(scene, history)
+    back = scene.chance.choice(stage.mesh.histories)
+    async with scene.fault(f"kill -9 {back.name}, back as its lease ends") as fault:
+        await _end(back)
+    # The worst moment to come back is right after the others have seen the lease end.
+    await asyncio.sleep(scene.chance.uniform(LEASE_S - 2.0, LEASE_S))
+    await stage.revive(back)
+    await scene.healed(fault)
+    await _share_of(scene, back)
     await _every_partition_has_one_consumer(scene)
 
 
@@ -944,8 +954,7 @@ async def mixed(scene: Scene) -> None:
         for service in stage.mesh.services:
             if not service.running:
                 await stage.revive(service, ready=False)
-    for service in stage.mesh.services:
-        await service.until_ready()
+    await scene.ready()
 
 
 async def _kill_some_gateway(scene: Scene) -> None:

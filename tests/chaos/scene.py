@@ -36,6 +36,8 @@ SETTLED_WITHIN_S: Final = 120.0
 CAUGHT_UP_WITHIN_S: Final = 120.0
 """Whoever is stuck is stuck after this as well, and nobody else is called that."""
 API_WITHIN_S: Final = 60.0
+LONG_WAIT_S: Final = 20.0
+"""Longer than what is waited for takes; such a wait is told, also where it ended well."""
 IN_FLIGHT_MAX: Final = 5
 """Messages of one sender whose fate is open; then it waits, as a person would."""
 TOKEN_LIVES_S: Final = 3600.0
@@ -410,17 +412,31 @@ class Scene:
         started_s = time.monotonic()
         while True:
             if await self._is_so(probe):
-                return time.monotonic() - started_s
+                return self._waited(started_s, what)
             stalled_s = self.stalled_s(started_s)
             if time.monotonic() - started_s >= within_s + stalled_s:
                 break
             await asyncio.sleep(every_s)
+        self._waited(started_s, f"{what}, in vain")
         if must:
             self.must(
                 False,  # noqa: FBT003
                 f"not within {within_s:g} s, nor {stalled_s:.1f} s of stall: {what}",
             )
         return math.inf
+
+    def _waited(self, since_s: float, what: str) -> float:
+        took_s = time.monotonic() - since_s
+        if took_s >= LONG_WAIT_S:
+            self.notes.append(f"waited for {took_s:.0f} s: {what}")
+        return took_s
+
+    async def ready(self) -> None:
+        """Wait until every service says so. Raises Trouble when one does not."""
+        for service in self.stage.mesh.services:
+            started_s = time.monotonic()
+            await service.until_ready()
+            self._waited(started_s, f"{service.name} is ready")
 
     async def _is_so(self, probe: Callable[[], object]) -> bool:
         try:

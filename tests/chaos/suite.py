@@ -333,7 +333,9 @@ def judge(order: Order, results: Sequence[Result]) -> int:
         say(f"too little was done to prove anything: {lacking}")
     broken = [result for result in results if result.violations]
     for result in broken:
+        # Again, for whoever reads only how it ended.
         say(f"broken: {result.name}; replay: {report.replay(result)}")
+        say(report.told(result))
     return 1 if broken or lacking else 0
 
 

@@ -119,6 +119,16 @@ def test_a_broken_promise_needs_no_further_rounds() -> None:
     assert judge(WHOLE, [broken]) == 1
 
 
+def test_what_was_broken_is_told_at_the_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Who reads the last lines of a red run has what it takes to look for the cause."""
+    assert judge(WHOLE, [enough(), result_of([Kind.LOST])]) == 1
+    *_, after_the_table = capsys.readouterr().out.split("broken: ")
+    assert "--only poison --seed 1" in after_the_table
+    assert "VIOLATION lost in room:a: what happened" in after_the_table
+
+
 def test_a_part_is_never_short_of_anything() -> None:
     """Whoever plays one scenario does not want fifty thousand messages."""
     part = dataclasses.replace(WHOLE, scenarios=SCENARIOS[:1])
@@ -152,6 +162,19 @@ async def test_a_wait_that_ran_out_is_late() -> None:
     await scene.until(lambda: False, 0.0, "never", must=True)
 
     assert [violation.kind for violation in scene.violations] == [Kind.UNKEPT]
+
+
+async def test_a_long_wait_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that ended well: it says where the time of a slow scenario went."""
+    monkeypatch.setattr("chaos.scene.LONG_WAIT_S", 0.05)
+    scene = a_scene()
+    soon_s = time.monotonic() + 0.1
+
+    await scene.until(lambda: True, 1.0, "now")
+    await scene.until(lambda: time.monotonic() > soon_s, 1.0, "soon")
+    await scene.until(lambda: False, 0.1, "never")
+
+    assert scene.notes == ["waited for 0 s: soon", "waited for 0 s: never, in vain"]
 
 
 async def test_who_is_away_has_not_said_yes() -> None:
