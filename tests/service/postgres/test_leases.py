@@ -22,15 +22,15 @@ class Replicas:
         self._admin = admin
         self._connections: list[Connection] = []
 
-    def leases(self, name: str) -> PostgresLeases:
+    def leases(self, name: str, lease_s: float = LEASE_S) -> PostgresLeases:
         connection = Connection(
             self._url, application="chatmesh-test", connect_s=5, statement_s=5
         )
         self._connections.append(connection)
-        return PostgresLeases(connection, "history", name, lease_s=LEASE_S)
+        return PostgresLeases(connection, "history", name, lease_s=lease_s)
 
-    async def join(self, name: str) -> PostgresLeases:
-        leases = self.leases(name)
+    async def join(self, name: str, lease_s: float = LEASE_S) -> PostgresLeases:
+        leases = self.leases(name, lease_s)
         await leases.renew()
         return leases
 
@@ -83,6 +83,9 @@ async def test_the_living_keep_what_they_hold(replicas: Replicas) -> None:
     await replicas.renewed("holder", ago_s=LEASE_S - 20)
     other = await replicas.join("other")
     await replicas.joined("other", ago_s=1000)
+    # One with other settings: when it renewed is not to be told from its lease.
+    await replicas.join("long", lease_s=10 * LEASE_S)
+    await replicas.joined("long", ago_s=1000)
     assert await other.claim(ALL) == []
 
 
@@ -110,12 +113,25 @@ async def test_a_newcomer_takes_what_somebody_saw_the_dead_leave(
     assert await newcomer.claim(ALL) == list(ALL)
 
 
+async def test_whoever_has_waited_has_waited_for_all(replicas: Replicas) -> None:
+    """Where nobody saw the lease end, newcomers need not wait one after the other."""
+    holder = await replicas.join("holder")
+    await holder.claim(ALL)
+    await replicas.ended("holder", ago_s=COME_BACK_S + 10)
+    first = await replicas.join("first")
+    newcomer = await replicas.join("newcomer")
+    assert await newcomer.claim(ALL) == []
+    await replicas.joined("first", ago_s=COME_BACK_S + 5)
+    await first.renew()
+    assert await newcomer.claim(ALL) == list(ALL)
+
+
 async def test_a_witness_has_renewed_since(replicas: Replicas) -> None:
     """One whose lease only has not run out yet has not seen more than the holder."""
     holder = await replicas.join("holder")
     await holder.claim(ALL)
     await replicas.join("witness")
-    await replicas.joined("witness", ago_s=30)
+    await replicas.joined("witness", ago_s=50)
     await replicas.ended("holder", ago_s=2)
     await replicas.renewed("witness", ago_s=3)
     newcomer = await replicas.join("newcomer")

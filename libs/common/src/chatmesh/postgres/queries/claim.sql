@@ -1,7 +1,7 @@
--- Take partitions that are free or held by the dead. A holder is dead when somebody was a
--- member at the end of its lease and has renewed after it: the database was there, and
--- the holder was not. Where nobody saw that, the database may have been away for
--- everybody, and holders get some time to come back, counted from my own return.
+-- Take partitions that are free or held by the dead. A holder is dead when a witness has
+-- renewed after the end of its lease who either was a member then, so that the database
+-- was there and the holder was not; or has been one for a while since, so that a holder
+-- had the time to come back from an outage of the database that nobody outlived.
 UPDATE service_partitions AS p
 SET owner = $1, since = now()
 FROM service_replicas AS me
@@ -18,16 +18,17 @@ WHERE
                 holder.id = p.owner
                 AND (
                     holder.lease_until >= now()
-                    OR (
-                        now() - me.joined_at < $4::float8 * interval '1 second'
-                        AND NOT EXISTS (
-                            SELECT FROM service_replicas AS witness
-                            WHERE
-                                witness.lease_until >= now()
-                                AND witness.joined_at <= holder.lease_until
-                                AND holder.lease_until
-                                < witness.lease_until - $3::float8 * interval '1 second'
-                        )
+                    OR NOT EXISTS (
+                        SELECT FROM service_replicas AS witness
+                        WHERE
+                            witness.lease_until >= now()
+                            AND witness.lease_until - $3::float8 * interval '1 second'
+                            > holder.lease_until
+                            AND (
+                                witness.joined_at <= holder.lease_until
+                                OR now() - witness.joined_at
+                                >= $4::float8 * interval '1 second'
+                            )
                     )
                 )
         )
