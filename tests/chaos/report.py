@@ -84,6 +84,9 @@ def told(result: Result) -> str:
         if fault.recovery is not None
     ]
     lines += [f"  note: {note}" for note in result.notes]
+    lines += [
+        f"  missed in try {n}: {w}" for n, w in enumerate(result.missed_before, 1)
+    ]
     lines += [f"  VIOLATION {violation}" for violation in result.violations]
     return "\n".join(lines)
 

@@ -955,6 +955,7 @@ async def mixed(scene: Scene) -> None:
             if not service.running:
                 await stage.revive(service, ready=False)
     await scene.ready()
+    await _every_partition_has_one_consumer(scene)
 
 
 async def _kill_some_gateway(scene: Scene) -> None:

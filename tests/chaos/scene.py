@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, cast
 
 import aio_pika.exceptions
@@ -86,6 +86,8 @@ class Result:
     """When seen, and how long after it was sent first: live deliveries."""
     stalled_s: float = 0.0
     """How much of the time the machine, or the suite itself, stood still."""
+    missed_before: list[str] = field(default_factory=list[str])
+    """What each earlier try of it came too late with; see `suite.TRIES_MAX`."""
 
     @classmethod
     def of_nothing(cls, name: str, seed: int, reason: str) -> "Result":

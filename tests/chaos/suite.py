@@ -133,12 +133,14 @@ class _Run:
         while True:
             again = seed + len(missed) * SECOND_TRY_SEEDS
             result = await self._tried(scenario, place, again)
-            result.notes.extend(f"in try {n}, {w}" for n, w in enumerate(missed, 1))
+            result.missed_before.extend(missed)
             missed.append("; ".join(one.detail for one in result.violations))
             tries = TRIES_MAX if self._order.second_try else 1
             if not is_only_late(result) or len(missed) >= tries:
                 return result
             say(f"[{scenario.lane}] {scenario.name} is played again")
+            # On a stage of its own: what the first one suffered from shall not be shared.
+            await place.close()
 
     async def _tried(self, scenario: Scenario, place: "_Place", seed: int) -> Result:
         try:
@@ -332,8 +334,11 @@ def judge(order: Order, results: Sequence[Result]) -> int:
     if lacking:
         say(f"too little was done to prove anything: {lacking}")
     broken = [result for result in results if result.violations]
+    # Again, for whoever reads only how it ended.
+    for result in results:
+        if result.missed_before and not result.violations:
+            say(f"played again: {result.name}\n{report.told(result)}")
     for result in broken:
-        # Again, for whoever reads only how it ended.
         say(f"broken: {result.name}; replay: {report.replay(result)}")
         say(report.told(result))
     return 1 if broken or lacking else 0

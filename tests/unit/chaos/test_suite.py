@@ -124,9 +124,20 @@ def test_what_was_broken_is_told_at_the_end(
 ) -> None:
     """Who reads the last lines of a red run has what it takes to look for the cause."""
     assert judge(WHOLE, [enough(), result_of([Kind.LOST])]) == 1
-    *_, after_the_table = capsys.readouterr().out.split("broken: ")
+    *_, after_the_table = capsys.readouterr().out.partition("broken: ")
     assert "--only poison --seed 1" in after_the_table
     assert "VIOLATION lost in room:a: what happened" in after_the_table
+
+
+def test_what_came_in_time_only_later_is_told_at_the_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A green run that needed a second try does not hide it."""
+    late = dataclasses.replace(enough(), missed_before=["12 s, 10 s are allowed"])
+
+    assert judge(WHOLE, [late]) == 0
+    *_, after_the_table = capsys.readouterr().out.partition("played again: ")
+    assert "missed in try 1: 12 s, 10 s are allowed" in after_the_table
 
 
 def test_a_part_is_never_short_of_anything() -> None:
