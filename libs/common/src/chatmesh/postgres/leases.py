@@ -43,9 +43,9 @@ class PostgresLeases:
         )
 
     async def claim(self, partitions: Sequence[int]) -> list[int]:
+        come_back_s = self._lease_s * _COME_BACK
         rows = await self._fetch(
-            *("claim", self._me, list(partitions)),
-            *(self._lease_s, self._lease_s * _COME_BACK),
+            "claim", self._me, list(partitions), self._lease_s, come_back_s
         )
         return sorted(row[0] for row in rows)
 
