@@ -22,6 +22,7 @@ from chaos.scene import ASK_EVERY_S, IN_FLIGHT_MAX, LOOK_EVERY_S, Fault, Pace, S
 from chaos.stage import Shape, resident_bytes
 from chaos.wires import FarWire
 from chatmesh.local.service import Service
+from chatmesh.runtime.service_settings import PartitionedSettings
 from chatmesh.wire import limits, topics
 
 TESTS: Final = Path(__file__).parents[1]
@@ -34,8 +35,7 @@ CRASH_POINTS: Final = (
     "history.acked",
 )
 """In the order in which a batch passes them."""
-LEASE_S: Final = 6.0
-"""The default of `history.lease_s`."""
+LEASE_S: Final[float] = PartitionedSettings.model_fields["lease_s"].default
 SHORT_LEASE: Final = {"CHATMESH_HISTORY_LEASE_S": "3", "CHATMESH_HISTORY_TICK_S": "0.5"}
 """Where history dies several times in one scenario, its successor waits half as long."""
 BURIED_WITHIN_S: Final = 120.0
@@ -954,7 +954,8 @@ async def mixed(scene: Scene) -> None:
         for service in stage.mesh.services:
             if not service.running:
                 await stage.revive(service, ready=False)
-    await scene.ready()
+    for service in stage.mesh.services:
+        await service.until_ready()
     await _every_partition_has_one_consumer(scene)
 
 

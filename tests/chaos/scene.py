@@ -433,13 +433,6 @@ class Scene:
             self.notes.append(f"waited for {took_s:.0f} s: {what}")
         return took_s
 
-    async def ready(self) -> None:
-        """Wait until every service says so. Raises Trouble when one does not."""
-        for service in self.stage.mesh.services:
-            started_s = time.monotonic()
-            await service.until_ready()
-            self._waited(started_s, f"{service.name} is ready")
-
     async def _is_so(self, probe: Callable[[], object]) -> bool:
         try:
             answer = probe()

@@ -139,8 +139,6 @@ class _Run:
             if not is_only_late(result) or len(missed) >= tries:
                 return result
             say(f"[{scenario.lane}] {scenario.name} is played again")
-            # On a stage of its own: what the first one suffered from shall not be shared.
-            await place.close()
 
     async def _tried(self, scenario: Scenario, place: "_Place", seed: int) -> Result:
         try:
